@@ -1,0 +1,17 @@
+#include "common/simd.h"
+
+namespace interpkern::INTERPKERN_ISA {
+
+int64_t fma_loop(int64_t iterations) {
+  constexpr int CHAINS = 12;
+  Vec x = broadcast(0.999f), y = broadcast(0.001f), sum[CHAINS]{};
+  for (int64_t i = 0; i < iterations; ++i) {
+    for (int chain = 0; chain < CHAINS; ++chain) sum[chain] = fma(sum[chain], x, y);
+    asm volatile("" : "+m"(x), "+m"(y));
+  }
+  for (int chain = 1; chain < CHAINS; ++chain) sum[0] += sum[chain];
+  asm volatile("" : : "m"(sum[0]));
+  return iterations * CHAINS * LANES * 2;
+}
+
+}  // namespace interpkern::INTERPKERN_ISA

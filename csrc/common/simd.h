@@ -1,0 +1,145 @@
+// One vector type per instruction set. A file that includes this is compiled once per ISA, with INTERPKERN_ISA naming
+// the namespace its code lives in; it must use no inline function of the standard library, because the linker could
+// keep the AVX-512 copy for everybody.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace interpkern::INTERPKERN_ISA {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX2__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+
+// Vector registers an inner loop may count on.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
+#endif
+
+typedef float Vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t Int __attribute__((vector_size(LANES * 4)));
+typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+
+#define INTERPKERN_INLINE static inline __attribute__((always_inline))
+
+INTERPKERN_INLINE Vec broadcast(float x) { return x - Vec{}; }
+
+INTERPKERN_INLINE Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// The larger of the two; b where either is NaN.
+INTERPKERN_INLINE Vec max(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#elif defined(__SSE__)
+  return __builtin_ia32_maxps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+INTERPKERN_INLINE Vec min(Vec a, Vec b) { return -max(-a, -b); }
+
+INTERPKERN_INLINE Vec sqrt(Vec x) {
+#if defined(__AVX512F__)
+  return _mm512_sqrt_ps(x);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_ps(x);
+#elif defined(__SSE__)
+  return __builtin_ia32_sqrtps(x);
+#else
+  Vec root;
+  for (int lane = 0; lane < LANES; ++lane) root[lane] = __builtin_sqrtf(x[lane]);
+  return root;
+#endif
+}
+
+// What add_where_greater multiplies by; opaque, so that the compiler keeps the multiplication.
+struct Ones {
+  Vec value;
+};
+INTERPKERN_INLINE Ones make_ones() {
+  Vec ones = broadcast(1.0f);
+  asm("" : "+m"(ones));
+  return {ones};
+}
+
+// Where a > b, adds x to both sums. A core has as many pipes for fma as for add, and the comparison uses one of the
+// former: `as_fma` lets every other addition to `second` go through an fma by one, which rounds the same.
+INTERPKERN_INLINE void add_where_greater(Vec a, Vec b, Vec x, Vec& first, Vec& second, const Ones& ones, bool as_fma) {
+#if defined(__AVX512F__)
+  const __mmask16 greater = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+  first = _mm512_mask_add_ps(first, greater, first, x);
+  second = as_fma ? _mm512_mask3_fmadd_ps(x, ones.value, second, greater)
+                  : _mm512_mask_add_ps(second, greater, second, x);
+#else
+  const Vec kept = (Vec)((a > b) & (Int)x);
+  first += kept;
+  second = as_fma ? fma(kept, ones.value, second) : second + kept;
+#endif
+}
+
+INTERPKERN_INLINE Vec as_float(Int bits) { return (Vec)bits; }
+INTERPKERN_INLINE Int as_int(Vec x) { return (Int)x; }
+
+// e^x to 1 ulp or so for |x| <= 87; held at e^-87 and e^88 beyond; NaN stays NaN.
+INTERPKERN_INLINE Vec exp(Vec x) {
+  x = max(broadcast(-87.0f), -max(broadcast(-88.0f), -x));
+  const Vec shifter = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec shifted = fma(x, broadcast(1.44269504f), shifter);
+  const Vec n = shifted - shifter;
+  Vec f = fma(n, broadcast(-0.693359375f), x);
+  f = fma(n, broadcast(2.12194440e-4f), f);
+  Vec p = broadcast(1.9875691500e-4f);
+  p = fma(p, f, broadcast(1.3981999507e-3f));
+  p = fma(p, f, broadcast(8.3334519073e-3f));
+  p = fma(p, f, broadcast(4.1665795894e-2f));
+  p = fma(p, f, broadcast(1.6666665459e-1f));
+  p = fma(p, f, broadcast(5.0000001201e-1f));
+  p = fma(p * f, f, f) + broadcast(1.0f);
+  return as_float(as_int(p) + (as_int(shifted) << 23));
+}
+
+// ln(1 + x) for x in [0, 1], relative error below 1e-6: 2 atanh(x / (2 + x)) as a series.
+INTERPKERN_INLINE Vec log1p(Vec x) {
+  const Vec w = x / (x + broadcast(2.0f)), square = w * w;
+  Vec p = broadcast(1.0f / 13);
+  p = fma(p, square, broadcast(1.0f / 11));
+  p = fma(p, square, broadcast(1.0f / 9));
+  p = fma(p, square, broadcast(1.0f / 7));
+  p = fma(p, square, broadcast(1.0f / 5));
+  p = fma(p, square, broadcast(1.0f / 3));
+  p = fma(p, square, broadcast(1.0f));
+  return (w + w) * p;
+}
+
+// Sum with the rounding errors carried along (Kahan).
+struct Sum {
+  Vec total{}, error{};
+  inline __attribute__((always_inline)) void add(Vec x) {
+    const Vec y = x - error, t = total + y;
+    error = (t - total) - y;
+    total = t;
+  }
+};
+
+}  // namespace interpkern::INTERPKERN_ISA

@@ -1,0 +1,250 @@
+// One update of a group of LANES models, one model a lane, as passes over arrays of vectors. With A = E1 W^T + c and
+// N = -E2 W^T the hidden unit is max(A_aj, N_bj) - N_bj, so nothing of size R x C x H is ever stored.
+#pragma once
+
+#include "common/simd.h"
+#include "memorise.h"
+
+namespace interpkern::INTERPKERN_ISA {
+
+// The models in the lanes. Rows of 2-D arrays are padded to an odd number of vectors, so that no stride is a power of
+// two and columns spread over all sets of the cache.
+struct Group {
+  int rows, columns, width, hidden;
+  int row_stride, column_stride, width_stride;
+  Vec *weights[FIELDS], *first[FIELDS], *second[FIELDS], *gradient[FIELDS];
+  Vec *A, *N;        // (H, R) and (H, C), as are the next two
+  Vec *SA, *SB;      // sums of g over the active columns of a row, and over the active rows of a column
+  Vec* offset;       // (C,) what a column's logits start from
+  Vec* Z;            // (R, C) logits, then g = dloss/dlogit
+  Bytes* sign_bits;  // (R, C) 0x80 where the fact is 0
+};
+
+template <int SIZE>
+struct Tile {
+  static constexpr int size = SIZE;
+};
+
+// Calls body(Tile<size>, start) over [begin, end) in tiles of SIZE, then in halves of it.
+template <int SIZE, class Body>
+INTERPKERN_INLINE void for_tiles(int begin, int end, const Body& body) {
+  for (; begin + SIZE <= end; begin += SIZE) body(Tile<SIZE>{}, begin);
+  if constexpr (SIZE > 1) for_tiles<SIZE / 2>(begin, end, body);
+}
+
+// The same in blocks that stay in the cache while another loop runs inside.
+template <class Body>
+INTERPKERN_INLINE void for_blocks(int size, int end, const Body& body) {
+  for (int begin = 0; begin < end; begin += size) body(begin, begin + size < end ? begin + size : end);
+}
+
+constexpr int TALL = REGISTERS == 32 ? 4 : 2;  // one side of a register tile; the other is 4
+constexpr int BLOCK = 32;
+
+// out[j, a] = bias_j + sum_d W[j, d] E[a, d], or its negative without bias.
+template <bool NEGATIVE>
+INTERPKERN_INLINE void hidden_pass(const Group& g, const Vec* E, int tokens, Vec* out, int out_stride) {
+  const Vec *W_ = g.weights[W], *bias = g.weights[HIDDEN_BIAS];
+  const int width = g.width, stride = g.width_stride;
+  for_blocks(BLOCK, g.hidden, [&](int from, int to) {
+    for_tiles<4>(0, tokens, [&](auto tokens_tile, int a) {
+      for_tiles<TALL>(from, to, [&](auto hidden_tile, int j) {
+        constexpr int TA = decltype(tokens_tile)::size, TJ = decltype(hidden_tile)::size;
+        Vec sum[TJ][TA];
+        for (int y = 0; y < TJ; ++y)
+          for (int x = 0; x < TA; ++x) sum[y][x] = NEGATIVE ? Vec{} : bias[j + y];
+        for (int d = 0; d < width; ++d)
+          for (int y = 0; y < TJ; ++y) {
+            const Vec w = NEGATIVE ? -W_[(j + y) * stride + d] : W_[(j + y) * stride + d];
+            for (int x = 0; x < TA; ++x) sum[y][x] = fma(w, E[(a + x) * stride + d], sum[y][x]);
+          }
+        for (int y = 0; y < TJ; ++y)
+          for (int x = 0; x < TA; ++x) out[(j + y) * out_stride + a + x] = sum[y][x];
+      });
+    });
+  });
+}
+
+// Z[a, b] = c_out + sum_j r_j (max(A[j, a], N[j, b]) - N[j, b]).
+INTERPKERN_INLINE void logits_pass(const Group& g) {
+  const Vec *A = g.A, *N = g.N, *r = g.weights[READOUT], *offset = g.offset;
+  const int rows = g.rows, columns = g.columns, hidden = g.hidden;
+  for (int b = 0; b < columns; ++b) g.offset[b] = g.weights[OUTPUT_BIAS][0];
+  for (int j = 0; j < hidden; ++j)
+    for (int b = 0; b < columns; ++b) g.offset[b] -= r[j] * N[j * g.column_stride + b];
+  for_blocks(BLOCK, columns, [&](int from, int to) {
+    for_tiles<TALL>(0, rows, [&](auto rows_tile, int a) {
+      for_tiles<4>(from, to, [&](auto columns_tile, int b) {
+        constexpr int TA = decltype(rows_tile)::size, TB = decltype(columns_tile)::size;
+        Vec z[TA][TB];
+        for (int x = 0; x < TA; ++x)
+          for (int y = 0; y < TB; ++y) z[x][y] = offset[b + y];
+        const Vec *A_j = A + a, *N_j = N + b;
+        for (int j = 0; j < hidden; ++j, A_j += g.row_stride, N_j += g.column_stride)
+          for (int x = 0; x < TA; ++x)
+            for (int y = 0; y < TB; ++y) z[x][y] = fma(r[j], max(N_j[y], A_j[x]), z[x][y]);
+        for (int x = 0; x < TA; ++x)
+          for (int y = 0; y < TB; ++y) g.Z[(a + x) * columns + b + y] = z[x][y];
+      });
+    });
+  });
+}
+
+// The sign bit of the facts that are 0.
+INTERPKERN_INLINE Int signs(Bytes sign_bits) { return __builtin_convertvector(sign_bits, Int) << 24; }
+
+// Z becomes (sigmoid(z) - fact) / (R C); c_out's gradient is their sum.
+INTERPKERN_INLINE void error_pass(const Group& g) {
+  const int rows = g.rows, columns = g.columns;
+  const Vec one = broadcast(1.0f), share = broadcast(1.0f / (float(rows) * float(columns)));
+  Vec total{};
+  for (int a = 0; a < rows; ++a) {
+    Vec row{};
+    for (int b = 0; b < columns; ++b) {
+      const int cell = a * columns + b;
+      const Int sign = signs(g.sign_bits[cell]);
+      const Vec right_by = as_float(as_int(g.Z[cell]) ^ sign);
+      const Vec error = as_float(as_int(share / (one + exp(right_by))) ^ sign ^ INT32_MIN);
+      g.Z[cell] = error;
+      row += error;
+    }
+    total += row;
+  }
+  g.gradient[OUTPUT_BIAS][0] = total;
+}
+
+// Nats per fact.
+INTERPKERN_INLINE Vec loss_pass(const Group& g) {
+  Sum sum;
+  const int facts = g.rows * g.columns;
+  for (int cell = 0; cell < facts; ++cell) {
+    const Vec right_by = as_float(as_int(g.Z[cell]) ^ signs(g.sign_bits[cell]));
+    const Vec size = as_float(as_int(right_by) & INT32_MAX);
+    sum.add(max(Vec{}, -right_by) + log1p(exp(-size)));
+  }
+  return sum.total / float(facts);
+}
+
+// How many facts are not right by more than the margin: z > margin for a 1, z <= -margin for a 0.
+INTERPKERN_INLINE Int wrong_pass(const Group& g, float margin) {
+  const Vec least = broadcast(margin);
+  Int wrong{};
+  for (int cell = 0; cell < g.rows * g.columns; ++cell) {
+    const Int sign = signs(g.sign_bits[cell]);
+    const Vec right_by = as_float(as_int(g.Z[cell]) ^ sign);
+    wrong += 1 + ((right_by > least) | ((right_by == least) & (sign < 0)));
+  }
+  return wrong;
+}
+
+// SA[j, a] = sum_b g_ab [A_aj > N_bj] and SB[j, b] = sum_a g_ab [A_aj > N_bj].
+INTERPKERN_INLINE void active_pass(const Group& g) {
+  const Vec *A = g.A, *N = g.N, *Z = g.Z;
+  const int columns = g.columns, column_stride = g.column_stride, row_stride = g.row_stride;
+  const Ones ones = make_ones();
+  for (int i = 0; i < g.hidden * column_stride; ++i) g.SB[i] = Vec{};
+  for_blocks(BLOCK, g.rows, [&](int from, int to) {
+    for_tiles<2>(0, g.hidden, [&](auto hidden_tile, int j) {
+      for_tiles<TALL>(from, to, [&](auto rows_tile, int a) {
+        constexpr int TJ = decltype(hidden_tile)::size, TA = decltype(rows_tile)::size;
+        Vec sum[TJ][TA]{}, threshold[TJ][TA];
+        for (int y = 0; y < TJ; ++y)
+          for (int x = 0; x < TA; ++x) threshold[y][x] = A[(j + y) * row_stride + a + x];
+        const Vec* Z_b = Z + a * columns;
+        const Vec* N_b = N + j * column_stride;
+        Vec* SB_b = g.SB + j * column_stride;
+        for (int b = 0; b < columns; ++b, ++Z_b, ++N_b, ++SB_b)
+          for (int y = 0; y < TJ; ++y) {
+            Vec column = SB_b[y * column_stride];
+            for (int x = 0; x < TA; ++x)
+              add_where_greater(threshold[y][x], N_b[y * column_stride], Z_b[x * columns], sum[y][x], column, ones,
+                                x % 2 == 1);
+            SB_b[y * column_stride] = column;
+          }
+        for (int y = 0; y < TJ; ++y)
+          for (int x = 0; x < TA; ++x) g.SA[(j + y) * row_stride + a + x] = sum[y][x];
+      });
+    });
+  });
+}
+
+// Gradients of r and c.
+INTERPKERN_INLINE void readout_pass(const Group& g) {
+  for (int j = 0; j < g.hidden; ++j) {
+    const Vec *A = g.A + j * g.row_stride, *SA = g.SA + j * g.row_stride;
+    const Vec *N = g.N + j * g.column_stride, *SB = g.SB + j * g.column_stride;
+    Vec readout{}, sum{};
+    for (int a = 0; a < g.rows; ++a) {
+      readout = fma(SA[a], A[a], readout);
+      sum += SA[a];
+    }
+    for (int b = 0; b < g.columns; ++b) readout -= SB[b] * N[b];
+    g.gradient[READOUT][j] = readout;
+    g.gradient[HIDDEN_BIAS][j] = g.weights[READOUT][j] * sum;
+  }
+}
+
+// dW[j, d] = r_j (sum_a SA[j, a] E1[a, d] + sum_b SB[j, b] E2[b, d]).
+INTERPKERN_INLINE void weight_pass(const Group& g) {
+  const int stride = g.width_stride;
+  for_blocks(BLOCK, g.width, [&](int from, int to) {
+    for_tiles<TALL>(0, g.hidden, [&](auto hidden_tile, int j) {
+      for_tiles<4>(from, to, [&](auto width_tile, int d) {
+        constexpr int TJ = decltype(hidden_tile)::size, TD = decltype(width_tile)::size;
+        Vec sum[TJ][TD]{};
+        const auto add = [&](const Vec* S, int s_stride, const Vec* E, int tokens) {
+          for (int a = 0; a < tokens; ++a)
+            for (int y = 0; y < TJ; ++y)
+              for (int x = 0; x < TD; ++x) sum[y][x] = fma(S[(j + y) * s_stride + a], E[a * stride + d + x], sum[y][x]);
+        };
+        add(g.SA, g.row_stride, g.weights[E1], g.rows);
+        add(g.SB, g.column_stride, g.weights[E2], g.columns);
+        for (int y = 0; y < TJ; ++y)
+          for (int x = 0; x < TD; ++x)
+            g.gradient[W][(j + y) * stride + d + x] = g.weights[READOUT][j + y] * sum[y][x];
+      });
+    });
+  });
+}
+
+// dE[a, d] = sum_j S[j, a] r_j W[j, d].
+INTERPKERN_INLINE void embedding_pass(const Group& g, const Vec* S, int s_stride, int tokens, Vec* gradient) {
+  const Vec *r = g.weights[READOUT], *weights = g.weights[W];
+  const int stride = g.width_stride;
+  for_blocks(BLOCK, g.width, [&](int from, int to) {
+    for_tiles<TALL>(0, tokens, [&](auto tokens_tile, int a) {
+      for_tiles<4>(from, to, [&](auto width_tile, int d) {
+        constexpr int TA = decltype(tokens_tile)::size, TD = decltype(width_tile)::size;
+        Vec sum[TA][TD]{};
+        for (int j = 0; j < g.hidden; ++j)
+          for (int y = 0; y < TA; ++y) {
+            const Vec dA = r[j] * S[j * s_stride + a + y];
+            for (int x = 0; x < TD; ++x) sum[y][x] = fma(dA, weights[j * stride + d + x], sum[y][x]);
+          }
+        for (int y = 0; y < TA; ++y)
+          for (int x = 0; x < TD; ++x) gradient[(a + y) * stride + d + x] = sum[y][x];
+      });
+    });
+  });
+}
+
+// One update's numbers, one a lane.
+struct Update {
+  Vec rate, readout_rate;  // lr / (1 - beta1^t)
+  Vec inverse_root;        // 1 / sqrt(1 - beta2^t)
+  Vec decay;               // 1 - lr weight_decay
+  Vec beta1, beta1_rest, beta2, beta2_rest, eps;
+};
+
+INTERPKERN_INLINE void adam_pass(const Group& g, int field, int size, const Update& update) {
+  const Vec rate = field == READOUT || field == OUTPUT_BIAS ? update.readout_rate : update.rate;
+  Vec *weights = g.weights[field], *first = g.first[field], *second = g.second[field];
+  for (int i = 0; i < size; ++i) {
+    const Vec gradient = g.gradient[field][i];
+    first[i] = fma(update.beta1, first[i], update.beta1_rest * gradient);
+    second[i] = fma(update.beta2, second[i], update.beta2_rest * gradient * gradient);
+    weights[i] = weights[i] * update.decay - rate * first[i] / fma(sqrt(second[i]), update.inverse_root, update.eps);
+  }
+}
+
+}  // namespace interpkern::INTERPKERN_ISA

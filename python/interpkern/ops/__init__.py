@@ -1,0 +1,7 @@
+"""The compiled operations: each checks its arguments, chooses a backend, calls it and wraps what comes back."""
+
+from interpkern.backends import Backend
+from interpkern.ops import memorise
+
+BACKENDS: dict[str, tuple[Backend, ...]] = {"memorise": memorise.BACKENDS}
+"""Every operation with its backends, in the order in which "auto" tries them."""

@@ -1,0 +1,1 @@
+"""Every operation as slow, obvious torch; the other backends are tested against these."""
