@@ -28,11 +28,34 @@ constexpr int REGISTERS = 16;
 
 typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t Int __attribute__((vector_size(LANES * 4)));
-typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+
+#if defined(__AVX512F__)
+constexpr Int LANE_BIT = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+#elif defined(__AVX2__)
+constexpr Int LANE_BIT = {1, 2, 4, 8, 16, 32, 64, 128};
+#else
+constexpr Int LANE_BIT = {1, 2, 4, 8};
+#endif
 
 #define INTERPKERN_INLINE static inline __attribute__((always_inline))
 
+// Hides where a vector comes from, so that the compiler computes with it as written.
+#if defined(__x86_64__)
+#define INTERPKERN_OPAQUE(vector) asm volatile("" : "+v"(vector))
+#elif defined(__aarch64__)
+#define INTERPKERN_OPAQUE(vector) asm volatile("" : "+w"(vector))
+#else
+#define INTERPKERN_OPAQUE(vector) asm volatile("" : "+m"(vector))
+#endif
+
 INTERPKERN_INLINE Vec broadcast(float x) { return x - Vec{}; }
+
+// A vector read once into a register, where the compiler would read it again at each use.
+INTERPKERN_INLINE Vec load(const Vec& memory) {
+  Vec x = memory;
+  INTERPKERN_OPAQUE(x);
+  return x;
+}
 
 INTERPKERN_INLINE Vec fma(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)
@@ -57,7 +80,18 @@ INTERPKERN_INLINE Vec max(Vec a, Vec b) {
 #endif
 }
 
-INTERPKERN_INLINE Vec min(Vec a, Vec b) { return -max(-a, -b); }
+// The smaller of the two; b where either is NaN.
+INTERPKERN_INLINE Vec min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#elif defined(__SSE__)
+  return __builtin_ia32_minps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 INTERPKERN_INLINE Vec sqrt(Vec x) {
 #if defined(__AVX512F__)
@@ -79,7 +113,7 @@ struct Ones {
 };
 INTERPKERN_INLINE Ones make_ones() {
   Vec ones = broadcast(1.0f);
-  asm("" : "+m"(ones));
+  INTERPKERN_OPAQUE(ones);
   return {ones};
 }
 
@@ -103,12 +137,11 @@ INTERPKERN_INLINE Int as_int(Vec x) { return (Int)x; }
 
 // e^x to 1 ulp or so for |x| <= 87; held at e^-87 and e^88 beyond; NaN stays NaN.
 INTERPKERN_INLINE Vec exp(Vec x) {
-  x = max(broadcast(-87.0f), -max(broadcast(-88.0f), -x));
+  x = max(broadcast(-87.0f), min(broadcast(88.0f), x));
   const Vec shifter = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const Vec shifted = fma(x, broadcast(1.44269504f), shifter);
   const Vec n = shifted - shifter;
-  Vec f = fma(n, broadcast(-0.693359375f), x);
-  f = fma(n, broadcast(2.12194440e-4f), f);
+  const Vec f = fma(n, broadcast(-0.693147182f), x);
   Vec p = broadcast(1.9875691500e-4f);
   p = fma(p, f, broadcast(1.3981999507e-3f));
   p = fma(p, f, broadcast(8.3334519073e-3f));

@@ -58,7 +58,7 @@ Group lay_out(const MemoriseProblem& p, Arena& arena) {
     g.first[field] = p.train[field] ? arena.take(size) : nullptr;
     g.second[field] = p.train[field] ? arena.take(size) : nullptr;
   }
-  g.sign_bits = reinterpret_cast<Bytes*>(arena.take((p.rows * p.columns + 3) / 4));
+  g.facts = reinterpret_cast<uint32_t*>(arena.take((p.rows * p.columns + LANES - 1) / LANES));
   return g;
 }
 
@@ -87,7 +87,6 @@ class Runner {
       if (settle()) continue;
       error_pass(g);
       active_pass(g);
-      readout_pass(g);
       if (p.train[W]) weight_pass(g);
       if (p.train[E1]) embedding_pass(g, g.SA, g.row_stride, g.rows, g.gradient[E1]);
       if (p.train[E2]) embedding_pass(g, g.SB, g.column_stride, g.columns, g.gradient[E2]);
@@ -137,8 +136,10 @@ class Runner {
     ++busy;
     move(index, IN);
     const int64_t facts = p.rows * p.columns;
-    for (int64_t cell = 0; cell < facts; ++cell)
-      g.sign_bits[cell][index] = p.tables[lane.model * facts + cell] ? 0 : 0x80;
+    for (int64_t cell = 0; cell < facts; ++cell) {
+      const uint32_t fact = p.tables[lane.model * facts + cell];
+      g.facts[cell] = (g.facts[cell] & ~(1u << index)) | fact << index;
+    }
     const double b1 = p.beta1[lane.model], b2 = p.beta2[lane.model];
     beta1.lane[index] = float(b1), beta1_rest.lane[index] = float(1 - b1);
     beta2.lane[index] = float(b2), beta2_rest.lane[index] = float(1 - b2);

@@ -17,7 +17,7 @@ struct Group {
   Vec *SA, *SB;      // sums of g over the active columns of a row, and over the active rows of a column
   Vec* offset;       // (C,) what a column's logits start from
   Vec* Z;            // (R, C) logits, then g = dloss/dlogit
-  Bytes* sign_bits;  // (R, C) 0x80 where the fact is 0
+  uint32_t* facts;   // (R, C) bit i: the fact of lane i
 };
 
 template <int SIZE>
@@ -90,8 +90,8 @@ INTERPKERN_INLINE void logits_pass(const Group& g) {
   });
 }
 
-// The sign bit of the facts that are 0.
-INTERPKERN_INLINE Int signs(Bytes sign_bits) { return __builtin_convertvector(sign_bits, Int) << 24; }
+// The sign bit in the lanes whose fact is 0.
+INTERPKERN_INLINE Int signs(uint32_t facts) { return ((int32_t(facts) & LANE_BIT) == 0) & INT32_MIN; }
 
 // Z becomes (sigmoid(z) - fact) / (R C); c_out's gradient is their sum.
 INTERPKERN_INLINE void error_pass(const Group& g) {
@@ -102,7 +102,7 @@ INTERPKERN_INLINE void error_pass(const Group& g) {
     Vec row{};
     for (int b = 0; b < columns; ++b) {
       const int cell = a * columns + b;
-      const Int sign = signs(g.sign_bits[cell]);
+      const Int sign = signs(g.facts[cell]);
       const Vec right_by = as_float(as_int(g.Z[cell]) ^ sign);
       const Vec error = as_float(as_int(share / (one + exp(right_by))) ^ sign ^ INT32_MIN);
       g.Z[cell] = error;
@@ -118,7 +118,7 @@ INTERPKERN_INLINE Vec loss_pass(const Group& g) {
   Sum sum;
   const int facts = g.rows * g.columns;
   for (int cell = 0; cell < facts; ++cell) {
-    const Vec right_by = as_float(as_int(g.Z[cell]) ^ signs(g.sign_bits[cell]));
+    const Vec right_by = as_float(as_int(g.Z[cell]) ^ signs(g.facts[cell]));
     const Vec size = as_float(as_int(right_by) & INT32_MAX);
     sum.add(max(Vec{}, -right_by) + log1p(exp(-size)));
   }
@@ -130,58 +130,63 @@ INTERPKERN_INLINE Int wrong_pass(const Group& g, float margin) {
   const Vec least = broadcast(margin);
   Int wrong{};
   for (int cell = 0; cell < g.rows * g.columns; ++cell) {
-    const Int sign = signs(g.sign_bits[cell]);
+    const Int sign = signs(g.facts[cell]);
     const Vec right_by = as_float(as_int(g.Z[cell]) ^ sign);
     wrong += 1 + ((right_by > least) | ((right_by == least) & (sign < 0)));
   }
   return wrong;
 }
 
-// SA[j, a] = sum_b g_ab [A_aj > N_bj] and SB[j, b] = sum_a g_ab [A_aj > N_bj].
-INTERPKERN_INLINE void active_pass(const Group& g) {
-  const Vec *A = g.A, *N = g.N, *Z = g.Z;
-  const int columns = g.columns, column_stride = g.column_stride, row_stride = g.row_stride;
-  const Ones ones = make_ones();
-  for (int i = 0; i < g.hidden * column_stride; ++i) g.SB[i] = Vec{};
-  for_blocks(BLOCK, g.rows, [&](int from, int to) {
-    for_tiles<2>(0, g.hidden, [&](auto hidden_tile, int j) {
-      for_tiles<TALL>(from, to, [&](auto rows_tile, int a) {
-        constexpr int TJ = decltype(hidden_tile)::size, TA = decltype(rows_tile)::size;
-        Vec sum[TJ][TA]{}, threshold[TJ][TA];
-        for (int y = 0; y < TJ; ++y)
-          for (int x = 0; x < TA; ++x) threshold[y][x] = A[(j + y) * row_stride + a + x];
-        const Vec* Z_b = Z + a * columns;
-        const Vec* N_b = N + j * column_stride;
-        Vec* SB_b = g.SB + j * column_stride;
-        for (int b = 0; b < columns; ++b, ++Z_b, ++N_b, ++SB_b)
-          for (int y = 0; y < TJ; ++y) {
-            Vec column = SB_b[y * column_stride];
-            for (int x = 0; x < TA; ++x)
-              add_where_greater(threshold[y][x], N_b[y * column_stride], Z_b[x * columns], sum[y][x], column, ones,
-                                x % 2 == 1);
-            SB_b[y * column_stride] = column;
-          }
-        for (int y = 0; y < TJ; ++y)
-          for (int x = 0; x < TA; ++x) g.SA[(j + y) * row_stride + a + x] = sum[y][x];
-      });
-    });
-  });
+// One register tile of active_pass: the sums over all columns, for TJ hidden units and TA rows.
+template <int TJ, int TA>
+INTERPKERN_INLINE void active_tile(const Group& g, int j, int a, Ones ones, Vec (&readout)[TJ], Vec (&bias)[TJ]) {
+  const int columns = g.columns, stride = g.column_stride;
+  Vec sum[TJ][TA]{}, threshold[TJ][TA];
+  for (int y = 0; y < TJ; ++y)
+    for (int x = 0; x < TA; ++x) threshold[y][x] = g.A[(j + y) * g.row_stride + a + x];
+  const Vec *Z = g.Z + a * columns, *N = g.N + j * stride;
+  Vec* SB = g.SB + j * stride;
+  for (int b = 0; b < columns; ++b, ++Z, ++N, ++SB) {
+    Vec error[TA];
+    for (int x = 0; x < TA; ++x) error[x] = load(Z[x * columns]);
+    for (int y = 0; y < TJ; ++y) {
+      Vec column = SB[y * stride];
+      const Vec n = load(N[y * stride]);
+      for (int x = 0; x < TA; ++x)
+        add_where_greater(threshold[y][x], n, error[x], sum[y][x], column, ones, x % 2 == 1);
+      SB[y * stride] = column;
+    }
+  }
+  for (int y = 0; y < TJ; ++y)
+    for (int x = 0; x < TA; ++x) {
+      g.SA[(j + y) * g.row_stride + a + x] = sum[y][x];
+      readout[y] = fma(sum[y][x], threshold[y][x], readout[y]);
+      bias[y] += sum[y][x];
+    }
 }
 
-// Gradients of r and c.
-INTERPKERN_INLINE void readout_pass(const Group& g) {
-  for (int j = 0; j < g.hidden; ++j) {
-    const Vec *A = g.A + j * g.row_stride, *SA = g.SA + j * g.row_stride;
-    const Vec *N = g.N + j * g.column_stride, *SB = g.SB + j * g.column_stride;
-    Vec readout{}, sum{};
-    for (int a = 0; a < g.rows; ++a) {
-      readout = fma(SA[a], A[a], readout);
-      sum += SA[a];
-    }
-    for (int b = 0; b < g.columns; ++b) readout -= SB[b] * N[b];
-    g.gradient[READOUT][j] = readout;
-    g.gradient[HIDDEN_BIAS][j] = g.weights[READOUT][j] * sum;
-  }
+// SA[j, a] = sum_b g_ab [A_aj > N_bj] and SB[j, b] = sum_a g_ab [A_aj > N_bj]; with them, while they are in the
+// cache, dr_j = sum_a SA[j, a] A[j, a] - sum_b SB[j, b] N[j, b] and dc_j = r_j sum_a SA[j, a].
+INTERPKERN_INLINE void active_pass(const Group& g) {
+  const Ones ones = make_ones();
+  for_blocks(BLOCK, g.rows, [&](int from, int to) {
+    for_tiles<2>(0, g.hidden, [&](auto hidden_tile, int j) {
+      constexpr int TJ = decltype(hidden_tile)::size;
+      Vec readout[TJ]{}, bias[TJ]{};
+      for (int y = 0; y < TJ; ++y)
+        for (int b = 0; from == 0 && b < g.columns; ++b) g.SB[(j + y) * g.column_stride + b] = Vec{};
+      for_tiles<TALL>(from, to, [&](auto rows_tile, int a) {
+        active_tile<TJ, decltype(rows_tile)::size>(g, j, a, ones, readout, bias);
+      });
+      for (int y = 0; y < TJ; ++y) {
+        const int row = (j + y) * g.column_stride;
+        for (int b = 0; to == g.rows && b < g.columns; ++b) readout[y] = fma(-g.SB[row + b], g.N[row + b], readout[y]);
+        Vec *dr = g.gradient[READOUT] + j + y, *dc = g.gradient[HIDDEN_BIAS] + j + y;
+        *dr = from == 0 ? readout[y] : *dr + readout[y];
+        *dc = g.weights[READOUT][j + y] * bias[y] + (from == 0 ? Vec{} : *dc);
+      }
+    });
+  });
 }
 
 // dW[j, d] = r_j (sum_a SA[j, a] E1[a, d] + sum_b SB[j, b] E2[b, d]).
@@ -236,14 +241,18 @@ struct Update {
   Vec beta1, beta1_rest, beta2, beta2_rest, eps;
 };
 
-INTERPKERN_INLINE void adam_pass(const Group& g, int field, int size, const Update& update) {
-  const Vec rate = field == READOUT || field == OUTPUT_BIAS ? update.readout_rate : update.rate;
+INTERPKERN_INLINE void adam_pass(const Group& g, int field, int size, const Update& of) {
+  const Update u = of;
+  const Vec rate = field == READOUT || field == OUTPUT_BIAS ? u.readout_rate : u.rate;
   Vec *weights = g.weights[field], *first = g.first[field], *second = g.second[field];
+  const Vec* gradient = g.gradient[field];
   for (int i = 0; i < size; ++i) {
-    const Vec gradient = g.gradient[field][i];
-    first[i] = fma(update.beta1, first[i], update.beta1_rest * gradient);
-    second[i] = fma(update.beta2, second[i], update.beta2_rest * gradient * gradient);
-    weights[i] = weights[i] * update.decay - rate * first[i] / fma(sqrt(second[i]), update.inverse_root, update.eps);
+    const Vec g_i = gradient[i];
+    const Vec m = fma(u.beta1, first[i], u.beta1_rest * g_i);
+    const Vec v = fma(u.beta2, second[i], u.beta2_rest * g_i * g_i);
+    first[i] = m;
+    second[i] = v;
+    weights[i] = fma(weights[i], u.decay, -(rate * m / fma(sqrt(v), u.inverse_root, u.eps)));
   }
 }
 
