@@ -48,7 +48,9 @@ constexpr Int LANE_BIT = {1, 2, 4, 8};
 #define INTERPKERN_OPAQUE(vector) asm volatile("" : "+m"(vector))
 #endif
 
-INTERPKERN_INLINE Vec broadcast(float x) { return x - Vec{}; }
+INTERPKERN_INLINE Vec broadcast(float x) {
+  return x - Vec{};
+}
 
 // A vector read once into a register, where the compiler would read it again at each use.
 INTERPKERN_INLINE Vec load(const Vec& memory) {
@@ -123,8 +125,8 @@ INTERPKERN_INLINE void add_where_greater(Vec a, Vec b, Vec x, Vec& first, Vec& s
 #if defined(__AVX512F__)
   const __mmask16 greater = _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
   first = _mm512_mask_add_ps(first, greater, first, x);
-  second = as_fma ? _mm512_mask3_fmadd_ps(x, ones.value, second, greater)
-                  : _mm512_mask_add_ps(second, greater, second, x);
+  second =
+      as_fma ? _mm512_mask3_fmadd_ps(x, ones.value, second, greater) : _mm512_mask_add_ps(second, greater, second, x);
 #else
   const Vec kept = (Vec)((a > b) & (Int)x);
   first += kept;
@@ -132,8 +134,12 @@ INTERPKERN_INLINE void add_where_greater(Vec a, Vec b, Vec x, Vec& first, Vec& s
 #endif
 }
 
-INTERPKERN_INLINE Vec as_float(Int bits) { return (Vec)bits; }
-INTERPKERN_INLINE Int as_int(Vec x) { return (Int)x; }
+INTERPKERN_INLINE Vec as_float(Int bits) {
+  return (Vec)bits;
+}
+INTERPKERN_INLINE Int as_int(Vec x) {
+  return (Int)x;
+}
 
 // e^x to 1 ulp or so for |x| <= 87; held at e^-87 and e^88 beyond; NaN stays NaN.
 INTERPKERN_INLINE Vec exp(Vec x) {

@@ -22,8 +22,8 @@ struct MemoriseProblem {
 
   const double *lr, *beta1, *beta2, *eps, *weight_decay;  // (B,)
   double readout_lr_scale;
-  const double* schedule;  // lr's factor at update i is schedule[i - schedule_start]
-  int64_t schedule_start;
+  const double* schedule;  // lr's factor at the update made after `step` updates; the last one holds for ever after
+  int64_t schedule_length;
   bool train[FIELDS];
 
   int64_t steps;
@@ -50,7 +50,7 @@ void memorise_cpu(const MemoriseProblem& problem, Isa isa, int threads, const Po
 
 // Hands out models to the lanes of all threads, counts what is done, and carries the wish to stop.
 struct ModelQueue;
-int64_t next_model(ModelQueue& queue);                     // -1 when none is left
+int64_t next_model(ModelQueue& queue);  // -1 when none is left
 bool stopped(const ModelQueue& queue);
 void add_progress(ModelQueue& queue, int64_t model_steps);
 

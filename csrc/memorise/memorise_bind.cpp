@@ -27,10 +27,10 @@ void point(float* (&pointers)[FIELDS], Parts& parts) {
 
 void memorise(Parts weights, Parts first, Parts second, Array<int64_t, nb::ndim<1>> step,
               Array<const uint8_t, nb::ndim<3>> tables, PerModel lr, PerModel beta1, PerModel beta2, PerModel eps,
-              PerModel weight_decay, double readout_lr_scale, PerModel schedule, int64_t schedule_start,
-              std::array<bool, FIELDS> train, int64_t steps, bool stop_when_solved, double margin,
-              Array<const int64_t, nb::ndim<1>> logged_steps, Array<float, nb::ndim<2>> loss,
-              Array<int64_t, nb::ndim<1>> correct, int threads, const std::string& isa, nb::object progress) {
+              PerModel weight_decay, double readout_lr_scale, PerModel schedule, std::array<bool, FIELDS> train,
+              int64_t steps, bool stop_when_solved, double margin, Array<const int64_t, nb::ndim<1>> logged_steps,
+              Array<float, nb::ndim<2>> loss, Array<int64_t, nb::ndim<1>> correct, int threads, const std::string& isa,
+              nb::object progress) {
   MemoriseProblem p{};
   p.models = tables.shape(0), p.rows = tables.shape(1), p.columns = tables.shape(2);
   p.hidden = weights[W].shape(1), p.width = weights[W].shape(2);
@@ -39,7 +39,7 @@ void memorise(Parts weights, Parts first, Parts second, Array<int64_t, nb::ndim<
   p.lr = lr.data(), p.beta1 = beta1.data(), p.beta2 = beta2.data();
   p.eps = eps.data(), p.weight_decay = weight_decay.data();
   p.readout_lr_scale = readout_lr_scale;
-  p.schedule = schedule.data(), p.schedule_start = schedule_start;
+  p.schedule = schedule.data(), p.schedule_length = schedule.size();
   for (int field = 0; field < FIELDS; ++field) p.train[field] = train[field];
   p.steps = steps, p.stop_when_solved = stop_when_solved, p.margin = float(margin);
   p.logged_steps = logged_steps.data(), p.logs = logged_steps.size();
@@ -58,9 +58,9 @@ void memorise(Parts weights, Parts first, Parts second, Array<int64_t, nb::ndim<
 
 void bind_memorise(nb::module_& module) {
   module.def("memorise", memorise, nb::kw_only(), "weights"_a, "first"_a, "second"_a, "step"_a, "tables"_a, "lr"_a,
-             "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a, "readout_lr_scale"_a, "schedule"_a, "schedule_start"_a,
-             "train"_a, "steps"_a, "stop_when_solved"_a, "margin"_a, "logged_steps"_a, "loss"_a, "correct"_a,
-             "threads"_a, "isa"_a, "progress"_a.none(),
+             "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a, "readout_lr_scale"_a, "schedule"_a, "train"_a, "steps"_a,
+             "stop_when_solved"_a, "margin"_a, "logged_steps"_a, "loss"_a, "correct"_a, "threads"_a, "isa"_a,
+             "progress"_a.none(),
              "Train all models in place; see interpkern.ops.memorise, which checks what comes here.");
 }
 

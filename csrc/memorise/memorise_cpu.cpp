@@ -22,7 +22,9 @@ int64_t next_model(ModelQueue& queue) {
   return model < queue.models ? model : -1;
 }
 
-bool stopped(const ModelQueue& queue) { return queue.stop.load(std::memory_order_relaxed); }
+bool stopped(const ModelQueue& queue) {
+  return queue.stop.load(std::memory_order_relaxed);
+}
 
 void add_progress(ModelQueue& queue, int64_t model_steps) {
   queue.done.fetch_add(model_steps, std::memory_order_relaxed);

@@ -1,6 +1,7 @@
 // One thread's share of `memorise`: LANES models at a time, one in each lane of a vector; a model that is done leaves
 // its lane to the next. Compiled once per ISA; no arithmetic ever crosses lanes, so a model's bits are its own.
 #include "memorise_simd.h"
+
 #include "passes.h"
 
 #if defined(__SSE__)
@@ -22,7 +23,9 @@ void flush_denormals() {
 #endif
 }
 
-int odd(int n) { return n | 1; }
+int odd(int n) {
+  return n | 1;
+}
 
 // Takes pieces off one block of memory; with no block, only adds up what they need.
 struct Arena {
@@ -36,8 +39,12 @@ struct Arena {
 };
 
 int64_t padded_size(const Group& g, int field) {
-  const int64_t sizes[FIELDS] = {int64_t(g.rows) * g.width_stride, int64_t(g.columns) * g.width_stride,
-                                 int64_t(g.hidden) * g.width_stride, g.hidden, g.hidden, 1};
+  const int64_t sizes[FIELDS] = {int64_t(g.rows) * g.width_stride,
+                                 int64_t(g.columns) * g.width_stride,
+                                 int64_t(g.hidden) * g.width_stride,
+                                 g.hidden,
+                                 g.hidden,
+                                 1};
   return sizes[field];
 }
 
@@ -187,7 +194,8 @@ class Runner {
     for (int i = 0; i < LANES; ++i) {
       Lane& lane = lanes[i];
       if (lane.model < 0) continue;
-      const double lr = p.lr[lane.model] * p.schedule[p.step[lane.model] + lane.done - p.schedule_start];
+      const int64_t t = p.step[lane.model] + lane.done;
+      const double lr = p.lr[lane.model] * p.schedule[t < p.schedule_length ? t : p.schedule_length - 1];
       lane.power1 *= p.beta1[lane.model];
       lane.power2 *= p.beta2[lane.model];
       rate.lane[i] = float(lr / (1 - lane.power1));
@@ -220,6 +228,8 @@ void train_models(const MemoriseProblem& problem, ModelQueue& queue, void* works
   Runner(problem, queue, group).run();
 }
 
-int lanes() { return LANES; }
+int lanes() {
+  return LANES;
+}
 
 }  // namespace interpkern::INTERPKERN_ISA

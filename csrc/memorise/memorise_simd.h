@@ -4,11 +4,11 @@
 #include "common/isa.h"
 #include "memorise.h"
 
-#define INTERPKERN_DECLARE(isa)                                                                  \
-  namespace interpkern::isa {                                                                    \
-  int lanes();                                                                                   \
-  int64_t workspace_bytes(const MemoriseProblem& problem);                                       \
-  void train_models(const MemoriseProblem& problem, ModelQueue& queue, void* workspace);         \
+#define INTERPKERN_DECLARE(isa)                                                          \
+  namespace interpkern::isa {                                                            \
+  int lanes();                                                                           \
+  int64_t workspace_bytes(const MemoriseProblem& problem);                               \
+  void train_models(const MemoriseProblem& problem, ModelQueue& queue, void* workspace); \
   }
 INTERPKERN_FOR_EACH_ISA(INTERPKERN_DECLARE)
 #undef INTERPKERN_DECLARE

@@ -13,11 +13,11 @@ struct Group {
   int rows, columns, width, hidden;
   int row_stride, column_stride, width_stride;
   Vec *weights[FIELDS], *first[FIELDS], *second[FIELDS], *gradient[FIELDS];
-  Vec *A, *N;        // (H, R) and (H, C), as are the next two
-  Vec *SA, *SB;      // sums of g over the active columns of a row, and over the active rows of a column
-  Vec* offset;       // (C,) what a column's logits start from
-  Vec* Z;            // (R, C) logits, then g = dloss/dlogit
-  uint32_t* facts;   // (R, C) bit i: the fact of lane i
+  Vec *A, *N;       // (H, R) and (H, C), as are the next two
+  Vec *SA, *SB;     // sums of g over the active columns of a row, and over the active rows of a column
+  Vec* offset;      // (C,) what a column's logits start from
+  Vec* Z;           // (R, C) logits, then g = dloss/dlogit
+  uint32_t* facts;  // (R, C) bit i: the fact of lane i
 };
 
 template <int SIZE>
@@ -91,7 +91,9 @@ INTERPKERN_INLINE void logits_pass(const Group& g) {
 }
 
 // The sign bit in the lanes whose fact is 0.
-INTERPKERN_INLINE Int signs(uint32_t facts) { return ((int32_t(facts) & LANE_BIT) == 0) & INT32_MIN; }
+INTERPKERN_INLINE Int signs(uint32_t facts) {
+  return ((int32_t(facts) & LANE_BIT) == 0) & INT32_MIN;
+}
 
 // Z becomes (sigmoid(z) - fact) / (R C); c_out's gradient is their sum.
 INTERPKERN_INLINE void error_pass(const Group& g) {
@@ -152,8 +154,7 @@ INTERPKERN_INLINE void active_tile(const Group& g, int j, int a, Ones ones, Vec 
     for (int y = 0; y < TJ; ++y) {
       Vec column = SB[y * stride];
       const Vec n = load(N[y * stride]);
-      for (int x = 0; x < TA; ++x)
-        add_where_greater(threshold[y][x], n, error[x], sum[y][x], column, ones, x % 2 == 1);
+      for (int x = 0; x < TA; ++x) add_where_greater(threshold[y][x], n, error[x], sum[y][x], column, ones, x % 2 == 1);
       SB[y * stride] = column;
     }
   }
@@ -205,8 +206,7 @@ INTERPKERN_INLINE void weight_pass(const Group& g) {
         add(g.SA, g.row_stride, g.weights[E1], g.rows);
         add(g.SB, g.column_stride, g.weights[E2], g.columns);
         for (int y = 0; y < TJ; ++y)
-          for (int x = 0; x < TD; ++x)
-            g.gradient[W][(j + y) * stride + d + x] = g.weights[READOUT][j + y] * sum[y][x];
+          for (int x = 0; x < TD; ++x) g.gradient[W][(j + y) * stride + d + x] = g.weights[READOUT][j + y] * sum[y][x];
       });
     });
   });

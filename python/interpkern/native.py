@@ -3,7 +3,7 @@
 import importlib
 import os
 from functools import cache
-from types import ModuleType
+from typing import Any
 
 from interpkern.validation import choice
 
@@ -11,7 +11,7 @@ ISA_VARIABLE = "INTERPKERN_ISA"
 
 
 @cache
-def load(name: str) -> ModuleType | str:
+def load(name: str) -> Any:
     """The compiled module `name` ("_cpu", "_cuda"), or the reason why it is not there."""
     try:
         return importlib.import_module(f"interpkern.{name}")

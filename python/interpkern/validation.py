@@ -30,7 +30,9 @@ class Dimensions:
         self._check_shape(name, tensor, letters.split())
         if tensor.dtype not in dtypes:
             accepted = " or ".join(short(dtype) for dtype in dtypes)
-            raise DTypeError(f"{name}: expected {accepted}, got {short(tensor.dtype)}; convert it with .to()")
+            raise DTypeError(
+                f"{name}: expected {accepted}, got {short(tensor.dtype)}; convert it with .to() or .astype()"
+            )
         if finite and not is_finite(tensor):
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; look for what made them")
         return tensor.contiguous()
@@ -142,9 +144,10 @@ def integer(name: str, value: Any, minimum: int, maximum: int = (1 << 62)) -> in
     """`value` as an int in [minimum, maximum]; booleans and fractions are refused."""
     if isinstance(value, (bool, numpy.bool_)) or not isinstance(value, numbers.Integral):
         raise DTypeError(f"{name}: expected an integer, got {_shown(value)}")
-    if not minimum <= value <= maximum:
-        raise ValueError(f"{name}: expected an integer from {minimum} to {maximum}, got {value}")
-    return int(value)
+    as_int = int(value)
+    if not minimum <= as_int <= maximum:
+        raise ValueError(f"{name}: expected an integer from {minimum} to {maximum}, got {as_int}")
+    return as_int
 
 
 def number(name: str, value: Any, low: float, high: float = math.inf, *, below: float = math.inf) -> float:
@@ -173,6 +176,8 @@ def per_model(
         if not bool(((tensor >= low) & (tensor <= high) & (tensor < below)).all()):
             raise ValueError(f"{name}: expected {_interval(low, high, below)} for every model")
         return tensor
+    if isinstance(value, (list, tuple)):
+        raise DTypeError(f"{name}: expected a number or a ({models},) tensor, got a {type(value).__name__}")
     return torch.full((models,), number(name, value, low, high, below=below), dtype=torch.float64)
 
 
@@ -181,8 +186,9 @@ def choice(name: str, value: Any, options: Sequence[str]) -> str:
     if not isinstance(value, str):
         raise DTypeError(f"{name}: expected one of {', '.join(options)}, got {_shown(value)}")
     if value not in options:
-        close = difflib.get_close_matches(value, options, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        folded = {option.casefold(): option for option in reversed(options)}
+        close = difflib.get_close_matches(value.casefold(), folded, n=1)
+        hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
         raise ValueError(f"{name}: expected one of {', '.join(options)}, got {value!r}.{hint}")
     return value
 

@@ -5,9 +5,10 @@ import math
 import numpy
 import pytest
 import torch
+from scipy import stats
+
 from interpkern.memorisation import bits_accuracy, bits_ce, entropy, mean_interval, random_tables, wilson_interval
 from interpkern.memorisation.bits import density
-from scipy import stats
 
 
 def test_entropy_of_known_probabilities() -> None:

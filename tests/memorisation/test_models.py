@@ -5,6 +5,7 @@ import math
 import numpy
 import pytest
 import torch
+
 from interpkern.memorisation import TableMLP, TableMLPs
 
 SHAPES = [(1, 1, 1, 1), (7, 1, 3, 5), (31, 33, 9, 7)]

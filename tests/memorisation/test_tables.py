@@ -6,6 +6,7 @@ import numpy
 import pandas
 import pytest
 import torch
+
 from interpkern.memorisation import load_table, random_tables
 from interpkern.random import USES, normal, uniform, words
 

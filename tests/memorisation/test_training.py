@@ -4,14 +4,16 @@ import json
 import math
 from dataclasses import FrozenInstanceError
 
-import interpkern
 import numpy
 import pandas
 import pytest
 import torch
+from matplotlib.figure import Figure
+
+import interpkern
+from interpkern.files import write_atomically
 from interpkern.memorisation import MemoriseRun, TableMLPs, memorise, random_tables
 from interpkern.reference.memorise import cross_entropy
-from matplotlib.figure import Figure
 
 SHAPES = [(1, 1, 1, 1), (7, 1, 3, 5), (31, 33, 9, 7)]
 
@@ -133,9 +135,15 @@ def test_diverged_models_are_reported_and_touch_no_other() -> None:
     run, clean = memorise(models, tables, steps=31, lr=rates), memorise(models, tables, steps=31, lr=0.01)
     assert same(run[[0, 2]], clean[[0, 2]])
     assert not math.isfinite(float(run.loss[1, -1]))
-    assert not math.isfinite(float(run.bits()[1]))
+    assert [math.isnan(float(run.bits(kind)[1])) for kind in ("ce", "accuracy")] == [True, True]
     assert not bool(run.solved[1])
     assert isinstance(run.plot(), Figure)
+    assert run.models.finite().tolist() == [True, False, True]
+    with pytest.raises(ValueError, match=r"models: .* in W, c, r, c_out of 1 of 3 models \(first: 1\)"):
+        memorise(run.models, tables, steps=1, state=run.state)
+    rest = run[run.models.finite()]
+    assert rest.loss.shape == (2, 2)
+    assert int(memorise(rest.models, rest.tables, steps=1, state=rest.state).state.step.max()) == 32
 
 
 def test_stopping_when_solved() -> None:
@@ -239,6 +247,22 @@ def test_damaged_directories_are_refused_by_name(run: MemoriseRun, tmp_path) -> 
     (saved / "training.safetensors").write_bytes((other / "training.safetensors").read_bytes())
     with pytest.raises(ValueError, match="of others"):
         MemoriseRun.load(saved)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path) -> None:
+    path = tmp_path / "run.json"
+    write_atomically(path, b"old")
+
+    def fail(file) -> None:
+        file.write(b"ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_progress_counts_to_the_end() -> None:

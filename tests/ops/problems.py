@@ -30,7 +30,9 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def problem(models: int, rows: int, columns: int, width: int, hidden: int, seed: int = 0) -> tuple[Fields, torch.Tensor]:
+def problem(
+    models: int, rows: int, columns: int, width: int, hidden: int, seed: int = 0
+) -> tuple[Fields, torch.Tensor]:
     """Random weights as the lab draws them, and fair random tables."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -23,9 +23,9 @@ from interpkern.validation import (
     zeros_and_ones,
 )
 
-FIELD_SHAPES = Fields(E1="B R D", E2="B C D", W="B H D", c="B H", r="B H", c_out="B")
+FIELD_SHAPES = {"E1": "B R D", "E2": "B C D", "W": "B H D", "c": "B H", "r": "B H", "c_out": "B"}
 SCHEDULES = ("constant", "cosine")
-MAX_STEPS = 1 << 28
+MAX_STEPS = 100_000_000
 
 
 def memorise(
@@ -82,15 +82,17 @@ def memorise(
         return chosen.run(problem, report)
 
 
-def check_fields(dimensions: Dimensions, prefix: str, fields: Fields, dtypes: Sequence[torch.dtype]) -> Fields:
+def check_fields(
+    dimensions: Dimensions, prefix: str, fields: Fields, dtypes: Sequence[torch.dtype], *, finite: bool = True
+) -> Fields:
     """The six tensors with shapes that fit each other, one dtype and one device."""
-    checked = []
-    for name, value, letters in zip(Fields._fields, fields, FIELD_SHAPES, strict=True):
-        tensor = dimensions.tensor(prefix + name, value, letters, dtypes)
-        if tensor.device != (checked or [tensor])[0].device:
-            raise ValueError(f"{prefix}{name}: expected device {checked[0].device} to match E1, got {tensor.device}")
-        dtypes = (tensor.dtype,)
+    checked: list[torch.Tensor] = []
+    for value, (name, letters) in zip(fields, FIELD_SHAPES.items(), strict=True):
+        tensor = dimensions.tensor(prefix + name, value, letters, dtypes, finite=finite)
         checked.append(tensor)
+        dtypes = (tensor.dtype,)
+        if tensor.device != checked[0].device:
+            raise ValueError(f"{prefix}{name}: expected device {checked[0].device} to match E1, got {tensor.device}")
     return Fields(*checked)
 
 
@@ -135,18 +137,16 @@ def _trained(train: Sequence[str]) -> tuple[str, ...]:
 
 def _logged(log_every: int | None, steps: int) -> torch.Tensor:
     every = max(steps, 1) if log_every is None else integer("log_every", log_every, 1)
-    return torch.tensor([*range(0, steps, every), steps], dtype=torch.int64)
+    return torch.cat([torch.arange(0, steps, every), torch.tensor([steps])])
 
 
 def _factors(name: str, steps: int, warmup: int, schedule_steps: int | None, step: torch.Tensor) -> torch.Tensor:
     choice("schedule", name, SCHEDULES)
     warmup = integer("warmup", warmup, 0, MAX_STEPS)
-    first, last = int(step.min()), int(step.max())
-    length = integer("schedule_steps", last + steps if schedule_steps is None else schedule_steps, 0, 2 * MAX_STEPS)
-    t = torch.arange(first, max(last + steps, first + 1), dtype=torch.float64)
-    factor = torch.ones_like(t)
-    if name == "cosine":
-        factor = (1 + torch.cos(math.pi * t.clamp(max=length) / max(length, 1))) / 2
+    horizon = int(step.max()) + steps if schedule_steps is None else schedule_steps
+    horizon = integer("schedule_steps", horizon, 0, 2 * MAX_STEPS)
+    t = torch.arange(1 + max(warmup, horizon if name == "cosine" else 0), dtype=torch.float64)
+    factor = (1 + torch.cos(math.pi * (t / max(horizon, 1)).clamp(max=1))) / 2 if name == "cosine" else 1
     return factor * ((t + 1) / max(warmup, 1)).clamp(max=1)
 
 
@@ -184,7 +184,6 @@ def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
         weight_decay=problem.weight_decay,
         readout_lr_scale=problem.readout_lr_scale,
         schedule=problem.schedule,
-        schedule_start=int(step.min()),
         train=[name in problem.train for name in Fields._fields],
         steps=problem.steps,
         stop_when_solved=problem.stop_margin is not None,

@@ -54,7 +54,7 @@ class Problem:
     weight_decay: torch.Tensor
     readout_lr_scale: float
     schedule: torch.Tensor
-    """(S,) float64: lr's factor at update i, counted from the smallest `state.step`."""
+    """(S,) float64: lr's factor at the update made after `step` updates; the last one holds for ever after."""
     train: tuple[str, ...]
     steps: int
     stop_margin: float | None
@@ -130,7 +130,7 @@ def adam(
 ) -> tuple[Fields, State]:
     """One update of the active models: Adam as in PyTorch (eps outside the root), decoupled weight decay."""
     step = state.step + active
-    factor = problem.schedule.to(step.device)[state.step - problem.state.step.min()]
+    factor = problem.schedule.to(step.device)[state.step.clamp(max=len(problem.schedule) - 1)]
     new_weights, new_first, new_second = (fields._asdict() for fields in (weights, state.first, state.second))
     for name, g in gradients.items():
 

@@ -1,0 +1,185 @@
+"""Speed of `memorise` on one core, against the strongest PyTorch and JAX forms and the core's own arithmetic roof.
+
+python benchmarks/bench_memorise.py --out benchmarks/results/bench_memorise.json     paired ratios, with controls
+pytest benchmarks/bench_memorise.py                                                  pytest-benchmark's record
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.paired import Comparison, PairedRatio, keep_freed_memory, machine, one_core, paired_ratio, with_control
+from benchmarks.peers import Peer, memorise_torch
+from interpkern import native
+from interpkern.memorisation import TableMLPs, memorise, random_tables
+
+MODELS = 256
+MAIN_SHAPE = (32, 16, 32)
+SHAPES = [(16, 16, 16), MAIN_SHAPE, (32, 32, 32), (48, 32, 32), (64, 48, 48)]
+WIDE_SHAPES = [(80, 64, 64), (96, 96, 96), (112, 112, 112), (128, 128, 128)]
+SAMPLE_SECONDS = 0.03
+PAIRS = 200
+
+
+def flops(m: int, d_model: int, d_hidden: int) -> int:
+    """FLOPs of one update of one model, counted as the spec of memorisation does everywhere."""
+    parameters = d_hidden * (d_model + 2) + 1
+    return 8 * m * d_model * d_hidden + 9 * m * m * d_hidden + 10 * m * m + 12 * parameters
+
+
+class Job:
+    """One shape's models, with our run and a peer's as functions of nothing."""
+
+    def __init__(self, shape: tuple[int, int, int], models: int = MODELS) -> None:
+        m, d_model, d_hidden = shape
+        self.shape, self.size = shape, models
+        self.models = TableMLPs.init(models, m, m, d_model, d_hidden)
+        self.tables = random_tables(models, m, m)
+        self.flops = models * flops(*shape)
+
+    def ours(self, steps: int, threads: int = 1) -> Callable[[], object]:
+        """Our training run."""
+        return lambda: memorise(
+            self.models, self.tables, steps=steps, lr=0.01, threads=threads, backend="cpu", progress=False
+        )
+
+    def peer(self, peer: Peer, steps: int) -> Callable[[], object]:
+        """The peer's, already compiled."""
+        return peer.prepare(self.models.state_dict(), self.tables, steps, 0.01)
+
+
+def calibrated(make: Callable[[int], Callable[[], object]]) -> tuple[int, Callable[[], object]]:
+    """The number of steps that fills a sample, and the work of that many."""
+    work = make(1)
+    work()
+    begin = time.process_time()
+    work()
+    steps = max(1, round(SAMPLE_SECONDS / (time.process_time() - begin)))
+    return steps, make(steps)
+
+
+def check(job: Job, peer: Peer) -> float:
+    """Largest difference in loss from the peer after 5 steps; no ratio is reported when it is more than 1e-5."""
+    ours = memorise(job.models, job.tables, steps=5, lr=0.01, backend="cpu", progress=False)
+    _, theirs = peer.train(job.models.state_dict(), job.tables, steps=5, lr=0.01)
+    difference = float((ours.loss[:, -1] - theirs).abs().max())
+    if difference > 1e-5:
+        raise SystemExit(f"{peer.name} disagrees with memorise by {difference} nats after 5 steps")
+    return difference
+
+
+def against(job: Job, peer: Peer) -> dict[str, Any]:
+    """How many times faster we are, per model-step."""
+    difference = check(job, peer)
+    our_steps, ours = calibrated(job.ours)
+    peer_steps, theirs = calibrated(lambda steps: job.peer(peer, steps))
+    comparison = with_control(ours, theirs, PAIRS)
+    return {
+        "shape": job.shape,
+        "peer": peer.name,
+        "largest_loss_difference": difference,
+        **scaled(comparison, our_steps / peer_steps),
+        "model_steps_per_second": job.size * our_steps / comparison.ratio.seconds_a,
+        "peer_model_steps_per_second": job.size * peer_steps / comparison.ratio.seconds_b,
+    }
+
+
+def scaled(comparison: Comparison, factor: float) -> dict[str, Any]:
+    """A comparison's numbers for JSON, times a factor that puts both sides at the same work."""
+    ratio, control = comparison.ratio, comparison.control
+    return {
+        "ratio": ratio.median * factor,
+        "quartiles": [ratio.lower_quartile * factor, ratio.upper_quartile * factor],
+        "ratio_of_minima": ratio.of_minima * factor,
+        "pairs": ratio.pairs,
+        "control": control.median,
+        "control_quartiles": [control.lower_quartile, control.upper_quartile],
+    }
+
+
+def against_roof(job: Job) -> dict[str, Any]:
+    """Our FLOPs per second as a share of a loop of fused multiply-adds on the same core, in alternation."""
+    cpu, isa = native.load("_cpu"), native.isa()
+    steps, ours = calibrated(job.ours)
+    iterations = 400_000
+    loop_flops = cpu.fma_loop(isa, iterations)
+    ratio = paired_ratio(ours, lambda: cpu.fma_loop(isa, iterations), PAIRS)
+    factor = job.flops * steps / loop_flops
+    return {
+        "shape": job.shape,
+        "share_of_fma_peak": ratio.median * factor,
+        "share_of_minima": ratio.of_minima * factor,
+        "quartiles": [ratio.lower_quartile * factor, ratio.upper_quartile * factor],
+        "fma_peak_gflops": loop_flops / ratio.seconds_b / 1e9,
+        "model_steps_per_second": job.size * steps / ratio.seconds_a,
+    }
+
+
+def two_threads(job: Job) -> dict[str, Any]:
+    """Wall time of one thread over two."""
+    steps, one = calibrated(lambda steps: job.ours(2 * steps))
+    two = job.ours(2 * steps, threads=2)
+    ratio: PairedRatio = paired_ratio(two, job.ours(2 * steps), PAIRS // 2, time.perf_counter)
+    return {"shape": job.shape, "speed_up": ratio.median, "of_minima": ratio.of_minima, "pairs": ratio.pairs}
+
+
+def peers() -> Iterator[Peer]:
+    """The baselines, strongest first; JAX's where it is installed."""
+    yield memorise_torch.compiled
+    try:
+        from benchmarks.peers import memorise_jax
+    except ImportError as error:
+        print(f"without JAX: {error}")
+    else:
+        yield memorise_jax.mapped
+    yield memorise_torch.vmap
+
+
+def measure() -> dict[str, Any]:
+    """All rows; prints each as it comes."""
+    results: dict[str, Any] = {"machine": machine(), "isa": native.isa(), "models": MODELS, "command": sys.argv}
+    keep_freed_memory()
+    with one_core():
+        results["roof"] = [shown(against_roof(Job(shape))) for shape in SHAPES]
+        results["roof"] += [shown(against_roof(Job(shape, models=16))) for shape in WIDE_SHAPES]
+        results["peers"] = [shown(against(Job(MAIN_SHAPE), peer)) for peer in peers()]
+        strongest = memorise_torch.compiled
+        results["peers"] += [shown(against(Job(shape), strongest)) for shape in SHAPES if shape != MAIN_SHAPE]
+    results["threads"] = [shown(two_threads(Job(MAIN_SHAPE)))]
+    return results
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, printed."""
+    print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
+    return row
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_memorise(benchmark: Any, shape: tuple[int, int, int]) -> None:
+    """pytest-benchmark's record: 256 models, 10 steps, one thread."""
+    torch.set_num_threads(1)
+    benchmark(Job(shape).ours(10))
+
+
+def main() -> None:
+    """Measure and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    results = measure()
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
