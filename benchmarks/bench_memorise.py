@@ -126,7 +126,7 @@ def against_roof(job: Job) -> dict[str, Any]:
 
 def two_threads(job: Job) -> dict[str, Any]:
     """Wall time of one thread over two."""
-    steps, one = calibrated(lambda steps: job.ours(2 * steps))
+    steps, _ = calibrated(lambda steps: job.ours(2 * steps))
     two = job.ours(2 * steps, threads=2)
     ratio: PairedRatio = paired_ratio(two, job.ours(2 * steps), PAIRS // 2, time.perf_counter)
     return {"shape": job.shape, "speed_up": ratio.median, "of_minima": ratio.of_minima, "pairs": ratio.pairs}
@@ -135,6 +135,7 @@ def two_threads(job: Job) -> dict[str, Any]:
 def peers() -> Iterator[Peer]:
     """The baselines, strongest first; JAX's where it is installed."""
     yield memorise_torch.compiled
+    yield memorise_torch.compiled_plain
     try:
         from benchmarks.peers import memorise_jax
     except ImportError as error:
@@ -147,8 +148,9 @@ def peers() -> Iterator[Peer]:
 def measure() -> dict[str, Any]:
     """All rows; prints each as it comes."""
     results: dict[str, Any] = {"machine": machine(), "isa": native.isa(), "models": MODELS, "command": sys.argv}
-    keep_freed_memory()
     with one_core():
+        results["with glibc's default heap"] = shown(against(Job(MAIN_SHAPE), memorise_torch.vmap))
+        keep_freed_memory()
         results["roof"] = [shown(against_roof(Job(shape))) for shape in SHAPES]
         results["roof"] += [shown(against_roof(Job(shape, models=16))) for shape in WIDE_SHAPES]
         results["peers"] = [shown(against(Job(MAIN_SHAPE), peer)) for peer in peers()]

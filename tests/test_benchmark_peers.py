@@ -15,6 +15,7 @@ from benchmarks.peers import TRAINED, Peer, Weights, memorise_jax, memorise_torc
 needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="jax is in the extra `bench`")
 PEERS = [
     pytest.param(memorise_torch.compiled, marks=pytest.mark.slow, id="compiled"),
+    pytest.param(memorise_torch.compiled_plain, marks=pytest.mark.slow, id="compiled_plain"),
     pytest.param(memorise_torch.vmap, id="vmap"),
     pytest.param(memorise_torch.eager, id="eager"),
     pytest.param(memorise_jax.mapped, marks=needs_jax, id="mapped"),

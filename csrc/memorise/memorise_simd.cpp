@@ -55,13 +55,13 @@ Group lay_out(const MemoriseProblem& p, Arena& arena) {
   const int64_t rows = int64_t(g.hidden) * g.row_stride, columns = int64_t(g.hidden) * g.column_stride;
   g.A = arena.take(rows), g.N = arena.take(columns);
   g.SA = arena.take(rows), g.SB = arena.take(columns);
-  g.offset = arena.take(g.columns);
+  g.offset = arena.take(g.columns), g.active = arena.take(g.hidden);
   g.Z = arena.take(p.rows * p.columns);
   for (int field = 0; field < FIELDS; ++field) {
     const int64_t size = padded_size(g, field);
     g.weights[field] = arena.take(size);
-    const bool small = field >= HIDDEN_BIAS;  // the passes write these gradients whether or not they are trained
-    g.gradient[field] = p.train[field] || small ? arena.take(size) : nullptr;
+    const bool written = field >= W;  // the passes write these gradients whether or not they are trained
+    g.gradient[field] = p.train[field] || written ? arena.take(size) : nullptr;
     g.first[field] = p.train[field] ? arena.take(size) : nullptr;
     g.second[field] = p.train[field] ? arena.take(size) : nullptr;
   }
@@ -94,7 +94,7 @@ class Runner {
       if (settle()) continue;
       error_pass(g);
       active_pass(g);
-      if (p.train[W]) weight_pass(g);
+      weight_pass(g);
       if (p.train[E1]) embedding_pass(g, g.SA, g.row_stride, g.rows, g.gradient[E1]);
       if (p.train[E2]) embedding_pass(g, g.SB, g.column_stride, g.columns, g.gradient[E2]);
       update();

@@ -15,6 +15,7 @@ struct Group {
   Vec *weights[FIELDS], *first[FIELDS], *second[FIELDS], *gradient[FIELDS];
   Vec *A, *N;       // (H, R) and (H, C), as are the next two
   Vec *SA, *SB;     // sums of g over the active columns of a row, and over the active rows of a column
+  Vec* active;      // (H,) SA's sum over the rows
   Vec* offset;      // (C,) what a column's logits start from
   Vec* Z;           // (R, C) logits, then g = dloss/dlogit
   uint32_t* facts;  // (R, C) bit i: the fact of lane i
@@ -141,7 +142,7 @@ INTERPKERN_INLINE Int wrong_pass(const Group& g, float margin) {
 
 // One register tile of active_pass: the sums over all columns, for TJ hidden units and TA rows.
 template <int TJ, int TA>
-INTERPKERN_INLINE void active_tile(const Group& g, int j, int a, Ones ones, Vec (&readout)[TJ], Vec (&bias)[TJ]) {
+INTERPKERN_INLINE void active_tile(const Group& g, int j, int a, Ones ones, Vec (&total)[TJ]) {
   const int columns = g.columns, stride = g.column_stride;
   Vec sum[TJ][TA]{}, threshold[TJ][TA];
   for (int y = 0; y < TJ; ++y)
@@ -161,38 +162,37 @@ INTERPKERN_INLINE void active_tile(const Group& g, int j, int a, Ones ones, Vec 
   for (int y = 0; y < TJ; ++y)
     for (int x = 0; x < TA; ++x) {
       g.SA[(j + y) * g.row_stride + a + x] = sum[y][x];
-      readout[y] = fma(sum[y][x], threshold[y][x], readout[y]);
-      bias[y] += sum[y][x];
+      total[y] += sum[y][x];
     }
 }
 
-// SA[j, a] = sum_b g_ab [A_aj > N_bj] and SB[j, b] = sum_a g_ab [A_aj > N_bj]; with them, while they are in the
-// cache, dr_j = sum_a SA[j, a] A[j, a] - sum_b SB[j, b] N[j, b] and dc_j = r_j sum_a SA[j, a].
+// SA[j, a] = sum_b g_ab [A_aj > N_bj], SB[j, b] = sum_a g_ab [A_aj > N_bj], and SA's sum over a.
 INTERPKERN_INLINE void active_pass(const Group& g) {
   const Ones ones = make_ones();
   for_blocks(BLOCK, g.rows, [&](int from, int to) {
     for_tiles<2>(0, g.hidden, [&](auto hidden_tile, int j) {
       constexpr int TJ = decltype(hidden_tile)::size;
-      Vec readout[TJ]{}, bias[TJ]{};
-      for (int y = 0; y < TJ; ++y)
-        for (int b = 0; from == 0 && b < g.columns; ++b) g.SB[(j + y) * g.column_stride + b] = Vec{};
-      for_tiles<TALL>(from, to, [&](auto rows_tile, int a) {
-        active_tile<TJ, decltype(rows_tile)::size>(g, j, a, ones, readout, bias);
-      });
+      Vec total[TJ]{};
       for (int y = 0; y < TJ; ++y) {
-        const int row = (j + y) * g.column_stride;
-        for (int b = 0; to == g.rows && b < g.columns; ++b) readout[y] = fma(-g.SB[row + b], g.N[row + b], readout[y]);
-        Vec *dr = g.gradient[READOUT] + j + y, *dc = g.gradient[HIDDEN_BIAS] + j + y;
-        *dr = from == 0 ? readout[y] : *dr + readout[y];
-        *dc = g.weights[READOUT][j + y] * bias[y] + (from == 0 ? Vec{} : *dc);
+        if (from > 0) total[y] = g.active[j + y];
+        for (int b = 0; from == 0 && b < g.columns; ++b) g.SB[(j + y) * g.column_stride + b] = Vec{};
       }
+      for_tiles<TALL>(from, to,
+                      [&](auto rows_tile, int a) { active_tile<TJ, decltype(rows_tile)::size>(g, j, a, ones, total); });
+      for (int y = 0; y < TJ; ++y) g.active[j + y] = total[y];
     });
   });
 }
 
-// dW[j, d] = r_j (sum_a SA[j, a] E1[a, d] + sum_b SB[j, b] E2[b, d]).
+// With U[j, d] = sum_a SA[j, a] E1[a, d] + sum_b SB[j, b] E2[b, d]: dW = r_j U and, as A and N are linear in W and c,
+// dr_j = sum_d U[j, d] W[j, d] + c_j active_j; dc_j = r_j active_j.
 INTERPKERN_INLINE void weight_pass(const Group& g) {
   const int stride = g.width_stride;
+  const Vec *r = g.weights[READOUT], *c = g.weights[HIDDEN_BIAS];
+  for (int j = 0; j < g.hidden; ++j) {
+    g.gradient[HIDDEN_BIAS][j] = r[j] * g.active[j];
+    g.gradient[READOUT][j] = c[j] * g.active[j];
+  }
   for_blocks(BLOCK, g.width, [&](int from, int to) {
     for_tiles<TALL>(0, g.hidden, [&](auto hidden_tile, int j) {
       for_tiles<4>(from, to, [&](auto width_tile, int d) {
@@ -205,8 +205,15 @@ INTERPKERN_INLINE void weight_pass(const Group& g) {
         };
         add(g.SA, g.row_stride, g.weights[E1], g.rows);
         add(g.SB, g.column_stride, g.weights[E2], g.columns);
-        for (int y = 0; y < TJ; ++y)
-          for (int x = 0; x < TD; ++x) g.gradient[W][(j + y) * stride + d + x] = g.weights[READOUT][j + y] * sum[y][x];
+        for (int y = 0; y < TJ; ++y) {
+          Vec readout = g.gradient[READOUT][j + y];
+          for (int x = 0; x < TD; ++x) {
+            const int i = (j + y) * stride + d + x;
+            g.gradient[W][i] = r[j + y] * sum[y][x];
+            readout = fma(sum[y][x], g.weights[W][i], readout);
+          }
+          g.gradient[READOUT][j + y] = readout;
+        }
       });
     });
   });

@@ -248,3 +248,37 @@ def test_other_threads_run_meanwhile() -> None:
     thread.join()
     during = [tick for tick in ticks if start < tick < end]
     assert len(during) > 10 * (end - start)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_runs_where_gradients_are_off(mode: type) -> None:
+    weights, tables = problem(3, 5, 4, 3, 6)
+    with mode():
+        inner = Fields(*(part.clone() for part in weights))
+        ours, theirs = train(inner, tables), train(inner, tables, backend="reference")
+    assert (ours.loss - theirs.loss).abs().max() <= TOLERANCES["memorise", "loss after 20 steps"]
+    assert torch.equal(ours.loss, train(weights, tables).loss)
+
+
+def test_torch_knows_the_operator() -> None:
+    weights, tables = problem(3, 5, 4, 3, 6)
+    B = 3
+    ones = torch.ones(B, dtype=torch.float64)
+    zeros = [torch.zeros_like(part) for part in weights]
+    arguments = (
+        list(weights),
+        zeros,
+        [part.clone() for part in zeros],
+        torch.zeros(B, dtype=torch.int64),
+        tables.to(torch.uint8),
+        *(ones * value for value in (0.01, 0.9, 0.999, 1e-8, 0.0)),
+        1.0,
+        torch.ones(1, dtype=torch.float64),
+        [False, False, True, True, True, True],
+        5,
+        None,
+        torch.tensor([0, 5]),
+        1,
+        "cpu",
+    )
+    torch.library.opcheck(torch.ops.interpkern.memorise.default, arguments)

@@ -137,7 +137,8 @@ def _refuse_diverged(models: TableMLPs) -> None:
         first, count = int(finite.byte().argmin()), int((~finite).sum())
         raise ValueError(
             f"models: expected finite weights, got NaN or infinity in {where} of {count} of {len(models)} models"
-            f" (first: {first}); go on with models[models.finite()], or run[run.models.finite()] of the run that diverged"
+            f" (first: {first})"
+            "; go on with models[models.finite()], or run[run.models.finite()] of the run that diverged"
         )
 
 

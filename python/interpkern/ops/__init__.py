@@ -1,7 +1,7 @@
 """The compiled operations: each checks its arguments, chooses a backend, calls it and wraps what comes back."""
 
 from interpkern.backends import Backend
-from interpkern.ops import memorise
+from interpkern.ops import memorise_backends
 
-BACKENDS: dict[str, tuple[Backend, ...]] = {"memorise": memorise.BACKENDS}
+BACKENDS: dict[str, tuple[Backend, ...]] = {"memorise": memorise_backends.BACKENDS}
 """Every operation with its backends, in the order in which "auto" tries them."""

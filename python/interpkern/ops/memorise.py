@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from interpkern import native
-from interpkern.backends import Backend, choose
+from interpkern.backends import choose
 from interpkern.errors import DTypeError
+from interpkern.ops import memorise_library
+from interpkern.ops.memorise_backends import BACKENDS
 from interpkern.progress import Progress, reporting
-from interpkern.reference import memorise as reference
 from interpkern.reference.memorise import Fields, Outcome, Problem, State
 from interpkern.validation import (
     REAL_DTYPES,
@@ -79,7 +79,9 @@ def memorise(
     )
     chosen = choose("memorise", BACKENDS, backend, problem)
     with reporting(progress, "memorise", " model-steps") as report:
-        return chosen.run(problem, report)
+        if chosen.name == "reference":  # it needs autograd, which torch switches off inside an operator
+            return chosen.run(problem, report)
+        return memorise_library.call(problem, chosen.name, report)
 
 
 def check_fields(
@@ -148,59 +150,3 @@ def _factors(name: str, steps: int, warmup: int, schedule_steps: int | None, ste
     t = torch.arange(1 + max(warmup, horizon if name == "cosine" else 0), dtype=torch.float64)
     factor = (1 + torch.cos(math.pi * (t / max(horizon, 1)).clamp(max=1))) / 2 if name == "cosine" else 1
     return factor * ((t + 1) / max(warmup, 1)).clamp(max=1)
-
-
-def _why_not_cpu(problem: Problem | None) -> str | None:
-    module = native.load("_cpu")
-    if isinstance(module, str):
-        return module
-    if problem is None:
-        return None
-    if problem.weights.W.dtype != torch.float32:
-        return f"takes float32 weights, got {problem.weights.W.dtype}; the reference takes float64"
-    if problem.weights.W.device.type != "cpu":
-        return f"takes weights on the CPU, got {problem.weights.W.device}"
-    return None
-
-
-def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
-    weights, first, second = (
-        Fields(*(part.clone() for part in fields))
-        for fields in (problem.weights, problem.state.first, problem.state.second)
-    )
-    step = problem.state.step.clone()
-    loss = torch.full((len(step), len(problem.logged_steps)), math.nan)
-    correct = torch.zeros_like(step)
-    native.load("_cpu").memorise(
-        weights=list(weights),
-        first=list(first),
-        second=list(second),
-        step=step,
-        tables=problem.tables,
-        lr=problem.lr,
-        beta1=problem.beta1,
-        beta2=problem.beta2,
-        eps=problem.eps,
-        weight_decay=problem.weight_decay,
-        readout_lr_scale=problem.readout_lr_scale,
-        schedule=problem.schedule,
-        train=[name in problem.train for name in Fields._fields],
-        steps=problem.steps,
-        stop_when_solved=problem.stop_margin is not None,
-        margin=problem.stop_margin or 0.0,
-        logged_steps=problem.logged_steps,
-        loss=loss,
-        correct=correct,
-        threads=problem.threads,
-        isa=native.isa(),
-        progress=progress,
-    )
-    return Outcome(weights, State(first, second, step), loss, correct, problem.logged_steps, "cpu")
-
-
-BACKENDS = (
-    Backend("cuda", lambda problem: "not written yet: the CUDA kernel of memorise is to come", reference.memorise),
-    Backend("triton", lambda problem: "not written yet: the Triton kernel of memorise is to come", reference.memorise),
-    Backend("cpu", _why_not_cpu, _run_cpu),
-    Backend("reference", lambda problem: None, reference.memorise),
-)

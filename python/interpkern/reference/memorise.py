@@ -96,6 +96,8 @@ def right(z: torch.Tensor, tables: torch.Tensor, margin: float = 0.0) -> torch.T
     return torch.where(tables.bool(), z > margin, z <= -margin)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def memorise(problem: Problem, progress: Callable[[int, int], object] | None = None) -> Outcome:
     """Train every model for `steps` updates, or until it is solved: the spec's model, loss and Adam.
 
@@ -106,7 +108,7 @@ def memorise(problem: Problem, progress: Callable[[int, int], object] | None = N
     logged = set(problem.logged_steps.tolist())
     losses = []
     for done in range(problem.steps + 1):
-        leaves = Fields(*(part.detach().requires_grad_(name in problem.train) for name, part in named(weights)))
+        leaves = Fields(*(part.detach().clone().requires_grad_(name in problem.train) for name, part in named(weights)))
         z = logits(leaves)
         loss = cross_entropy(z, problem.tables)
         if done in logged:
