@@ -70,9 +70,14 @@ INTERPKERN_INLINE void hidden_pass(const Group& g, const Vec* E, int tokens, Vec
 INTERPKERN_INLINE void logits_pass(const Group& g) {
   const Vec *A = g.A, *N = g.N, *r = g.weights[READOUT], *offset = g.offset;
   const int rows = g.rows, columns = g.columns, hidden = g.hidden;
-  for (int b = 0; b < columns; ++b) g.offset[b] = g.weights[OUTPUT_BIAS][0];
-  for (int j = 0; j < hidden; ++j)
-    for (int b = 0; b < columns; ++b) g.offset[b] -= r[j] * N[j * g.column_stride + b];
+  for_tiles<8>(0, columns, [&](auto columns_tile, int b) {
+    constexpr int TB = decltype(columns_tile)::size;
+    Vec sum[TB];
+    for (int y = 0; y < TB; ++y) sum[y] = g.weights[OUTPUT_BIAS][0];
+    for (int j = 0; j < hidden; ++j)
+      for (int y = 0; y < TB; ++y) sum[y] = fma(-r[j], N[j * g.column_stride + b + y], sum[y]);
+    for (int y = 0; y < TB; ++y) g.offset[b + y] = sum[y];
+  });
   for_blocks(BLOCK, columns, [&](int from, int to) {
     for_tiles<TALL>(0, rows, [&](auto rows_tile, int a) {
       for_tiles<4>(from, to, [&](auto columns_tile, int b) {
