@@ -1,11 +1,6 @@
 // Cycles of each pass of `memorise` for one group of models, beside the fewest its arithmetic can take on a core that
-// starts one fma-like and one add-like 512-bit instruction a cycle (Zen 4). Prints JSON. Cycles are those of the
-// multiply-add loop, which does one multiply-add a cycle.
-//
-//   c++ -std=c++20 -O3 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512 -ffp-contract=fast -fno-math-errno -w -DINTERPKERN_ISA=avx512 -Icsrc
-//   -Icsrc/memorise
-//       benchmarks/roofline_memorise.cpp csrc/common/roof_simd.cpp -o /tmp/roofline
-//   /tmp/roofline > benchmarks/results/roofline_memorise.json
+// starts one fma-like and one add-like 512-bit instruction a cycle (Zen 4). Cycles are those of the multiply-add loop,
+// which does one multiply-add a cycle. roofline_memorise.sh builds and runs this.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
