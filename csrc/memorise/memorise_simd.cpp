@@ -111,10 +111,10 @@ class Runner {
 
   enum Direction { IN, OUT };
 
-  // Moves a lane's model between the caller's arrays and the vectors.
+  // Moves a lane's model between the caller's arrays and the vectors; what is not trained need not go back.
   void move(int lane, Direction direction) {
     for (int field = 0; field < FIELDS; ++field) {
-      move_field(lane, direction, field, p.weights[field], g.weights[field]);
+      if (p.train[field] || direction == IN) move_field(lane, direction, field, p.weights[field], g.weights[field]);
       if (!p.train[field]) continue;
       move_field(lane, direction, field, p.first[field], g.first[field]);
       move_field(lane, direction, field, p.second[field], g.second[field]);
@@ -122,15 +122,16 @@ class Runner {
   }
 
   void move_field(int lane, Direction direction, int field, float* array, Vec* vectors) {
-    const int64_t size = field_size(p, field), row = field <= W ? p.width : size;
-    const int64_t stride = field <= W ? g.width_stride : size;
+    const bool matrix = field <= W;
+    const int64_t size = field_size(p, field), row = matrix ? p.width : size, stride = matrix ? g.width_stride : size;
     float* model = array + lanes[lane].model * size;
-    for (int64_t i = 0; i < size; ++i) {
-      float* element = reinterpret_cast<float*>(vectors + i / row * stride + i % row) + lane;
-      if (direction == IN)
-        *element = model[i];
-      else
-        model[i] = *element;
+    for (int64_t start = 0; start < size; start += row, model += row, vectors += stride) {
+      float* elements = reinterpret_cast<float*>(vectors) + lane;
+      for (int64_t i = 0; i < row; ++i)
+        if (direction == IN)
+          elements[i * LANES] = model[i];
+        else
+          model[i] = elements[i * LANES];
     }
   }
 
