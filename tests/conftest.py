@@ -1,8 +1,11 @@
 """What all tests share."""
 
 import pytest
+import torch
 
 from interpkern import native
+
+torch.set_num_threads(1)  # the problems are tiny: more threads only wait for each other
 
 
 @pytest.fixture(params=native.load("_cpu").isas())

@@ -1,10 +1,30 @@
 """interpkern: compiled kernels for interpretability experiments."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from interpkern import memorisation
 from interpkern.errors import BackendUnavailable, DTypeError, ShapeError
-from interpkern.memorisation import memorise
+
+if TYPE_CHECKING:
+    from interpkern import memorisation
+    from interpkern.memorisation import memorise
 
 __version__ = version("interpkern")
 __all__ = ["BackendUnavailable", "DTypeError", "ShapeError", "__version__", "memorisation", "memorise"]
+
+_LAZY = {"memorisation": ("interpkern.memorisation", None), "memorise": ("interpkern.memorisation", "memorise")}
+"""What needs torch, by name: its module and its name there; imported when first used, so that the CLI starts fast."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'interpkern' has no attribute {name!r}")
+    source, attribute = _LAZY[name]
+    module = import_module(source)
+    value = globals()[name] = getattr(module, attribute) if attribute else module
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

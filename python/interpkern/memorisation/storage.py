@@ -28,7 +28,7 @@ RESULTS = ("tables", "loss", "logged_steps", "steps_taken", "accuracy", "solved"
 def save(run: "MemoriseRun", directory: str | os.PathLike[str]) -> Path:
     """Write `run`; run.json comes last, so that a directory with one is complete."""
     target = as_path("directory", directory)
-    _claim(target)
+    claim(target)
     models = run.models
     about = {"kind": KIND, "schema": SCHEMA, "embedding": models.embedding, "seed": models.seed, "models": len(run)}
     record = about | {"settings": run.settings, "provenance": run.provenance}
@@ -72,16 +72,16 @@ def load(directory: str | os.PathLike[str]) -> dict[str, Any]:
     return fields
 
 
-def _claim(target: Path) -> None:
+def claim(target: Path, name: str = "directory") -> None:
     """Make the directory, or refuse one that holds more than an earlier run, whole or half written."""
     if target.exists() and not target.is_dir():
-        raise ValueError(f"directory: {target} is a file; choose a new or empty directory")
+        raise ValueError(f"{name}: {target} is a file; choose a new or empty directory")
     target.mkdir(parents=True, exist_ok=True)
     names = (MODELS, TRAINING, TABLE, RECORD)
     foreign = [path.name for path in target.iterdir() if not path.name.removeprefix(".").startswith(names)]
     if foreign and _record(target) is None:
         shown = ", ".join(sorted(foreign)[:3])
-        raise ValueError(f"directory: {target} holds other files ({shown}); choose a new or empty directory")
+        raise ValueError(f"{name}: {target} holds other files ({shown}); choose a new or empty directory")
 
 
 def _record(source: Path) -> dict[str, Any] | None:
