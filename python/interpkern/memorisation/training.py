@@ -71,7 +71,7 @@ def memorise(
         state: optimiser state of an earlier run to go on from.
         backend: auto, cpu, cuda, triton or reference.
         threads: CPU threads; by default torch.get_num_threads().
-        progress: True or False for a bar or none, or a function of (done, total) model-steps; by default a bar on a terminal.
+        progress: True or False for a bar or none, or a function of (done, total); by default a bar on a terminal.
 
     Returns:
         MemoriseRun, with the trained models, the loss in nats per fact, accuracy and bits.
