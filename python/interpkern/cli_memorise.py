@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from interpkern.cli_options import option, options, with_options
-from interpkern.cli_output import say, signs_of_life
+from interpkern.cli_output import folder, say, signs_of_life
 from interpkern.files import write_atomically
 from interpkern.memorisation import MemoriseRun, TableMLPs, load_table, mean_interval, memorise, random_tables
 from interpkern.memorisation.plots import budget, sizes, solved_sentence
@@ -46,7 +46,7 @@ def run(values: dict[str, Any]) -> None:
     table = load_table(values["table"]) if values["table"] else None
     values = values | _sides(values, table) | {"train": tuple(values["train"]) if values["train"] else None}
     if values["out"]:
-        claim(values["out"], "out")
+        claim(folder(values["out"]), "out")
     if table is None:
         tables = random_tables(**_taken_by(random_tables, values))
     else:
