@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.paired import Comparison, PairedRatio, keep_freed_memory, machine, one_core, paired_ratio
+from benchmarks.paired import Comparison, keep_freed_memory, machine, one_core, paired_ratio
 from benchmarks.peers import Peer, memorise_torch
 from interpkern import native
 from interpkern.memorisation import TableMLPs, memorise, random_tables
@@ -131,10 +131,9 @@ def against_roof(job: Job) -> dict[str, Any]:
 
 
 def two_threads(job: Job) -> dict[str, Any]:
-    """Wall time of one thread over two."""
-    steps, _ = calibrated(lambda steps: job.ours(2 * steps))
-    two = job.ours(2 * steps, threads=2)
-    ratio: PairedRatio = paired_ratio(two, job.ours(2 * steps), PAIRS // 2, time.perf_counter)
+    """Wall time of one thread over that of two."""
+    steps, one = calibrated(job.ours, 5 * SAMPLE_SECONDS)
+    ratio = paired_ratio(job.ours(steps, threads=2), one, PAIRS // 2, time.perf_counter)
     return {"shape": job.shape, "speed_up": ratio.median, "of_minima": ratio.of_minima, "pairs": ratio.pairs}
 
 
@@ -151,19 +150,28 @@ def peers() -> Iterator[Peer]:
     yield memorise_torch.vmap
 
 
-def measure() -> dict[str, Any]:
-    """All rows; prints each as it comes."""
-    results: dict[str, Any] = {"machine": machine(), "isa": native.isa(), "models": MODELS, "command": sys.argv}
+def roof_rows() -> list[dict[str, Any]]:
+    """Shares of the arithmetic roof; the wide shapes with as many models as there are lanes."""
     with one_core():
-        results["with glibc's default heap"] = shown(against(Job(MAIN_SHAPE), memorise_torch.vmap))
+        rows = [shown(against_roof(Job(shape))) for shape in SHAPES]
+        return rows + [shown(against_roof(Job(shape, models=16))) for shape in WIDE_SHAPES]
+
+
+def peer_rows() -> list[dict[str, Any]]:
+    """Every peer at the main shape, the strongest at the others; vmap also before the heap is told to keep memory."""
+    with one_core():
+        rows = [shown(against(Job(MAIN_SHAPE), memorise_torch.vmap) | {"heap": "as glibc has it"})]
         keep_freed_memory()
-        results["roof"] = [shown(against_roof(Job(shape))) for shape in SHAPES]
-        results["roof"] += [shown(against_roof(Job(shape, models=16))) for shape in WIDE_SHAPES]
-        results["peers"] = [shown(against(Job(MAIN_SHAPE), peer)) for peer in peers()]
-        strongest = memorise_torch.compiled
-        results["peers"] += [shown(against(Job(shape), strongest)) for shape in SHAPES if shape != MAIN_SHAPE]
-    results["threads"] = [shown(two_threads(Job(MAIN_SHAPE)))]
-    return results
+        rows += [shown(against(Job(MAIN_SHAPE), peer)) for peer in peers()]
+        return rows + [shown(against(Job(shape), memorise_torch.compiled)) for shape in SHAPES if shape != MAIN_SHAPE]
+
+
+def thread_rows() -> list[dict[str, Any]]:
+    """Two threads against one."""
+    return [shown(two_threads(Job(MAIN_SHAPE)))]
+
+
+SECTIONS = {"threads": thread_rows, "roof": roof_rows, "peers": peer_rows}
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -180,11 +188,15 @@ def test_memorise(benchmark: Any, shape: tuple[int, int, int]) -> None:
 
 
 def main() -> None:
-    """Measure and write the result file."""
+    """Measure the sections asked for, and put them into the result file beside the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to measure")
     arguments = parser.parse_args()
-    results = measure()
+    results = json.loads(arguments.out.read_text()) if arguments.out and arguments.out.exists() else {}
+    about = {"machine": machine(), "isa": native.isa(), "models": MODELS, "command": sys.argv}
+    for section in arguments.only:
+        results[section] = about | {"rows": SECTIONS[section]()}
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
