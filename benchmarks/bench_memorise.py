@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.paired import Comparison, keep_freed_memory, machine, one_core, paired_ratio
+from benchmarks.paired import Comparison, keep_freed_memory, machine, one_core, paired_ratio, with_control
 from benchmarks.peers import Peer, memorise_torch
 from interpkern import native
 from interpkern.memorisation import TableMLPs, memorise, random_tables
@@ -88,7 +88,7 @@ def against(job: Job, peer: Peer, sample: float = SAMPLE_SECONDS) -> dict[str, A
     difference = check(job, peer)
     our_steps, ours = calibrated(job.ours, sample)
     peer_steps, theirs = calibrated(lambda steps: job.peer(peer, steps), sample)
-    comparison = Comparison(paired_ratio(ours, theirs, PAIRS), paired_ratio(ours, ours, PAIRS // 2))
+    comparison = with_control(ours, theirs, PAIRS)
     return {
         "shape": job.shape,
         "peer": peer.name,

@@ -71,8 +71,8 @@ def paired_ratio(a: Work, b: Work, pairs: int = 200, clock: Clock = time.process
 
 
 def with_control(a: Work, b: Work, pairs: int = 200, clock: Clock = time.process_time) -> Comparison:
-    """`paired_ratio(a, b)` with `paired_ratio(a, a)` beside it."""
-    return Comparison(paired_ratio(a, b, pairs, clock), paired_ratio(a, a, pairs, clock))
+    """`paired_ratio(a, b)` with `paired_ratio(a, a)` over half as many pairs beside it."""
+    return Comparison(paired_ratio(a, b, pairs, clock), paired_ratio(a, a, max(pairs // 2, 1), clock))
 
 
 @contextmanager

@@ -33,21 +33,22 @@ INTERPKERN_INLINE void for_tiles(int begin, int end, const Body& body) {
   if constexpr (SIZE > 1) for_tiles<SIZE / 2>(begin, end, body);
 }
 
-// The same in blocks that stay in the cache while another loop runs inside.
+constexpr int BLOCK = 32;
+
+// The same over [0, end) in blocks that stay in the cache while another loop runs inside.
 template <class Body>
-INTERPKERN_INLINE void for_blocks(int size, int end, const Body& body) {
-  for (int begin = 0; begin < end; begin += size) body(begin, begin + size < end ? begin + size : end);
+INTERPKERN_INLINE void for_blocks(int end, const Body& body) {
+  for (int begin = 0; begin < end; begin += BLOCK) body(begin, begin + BLOCK < end ? begin + BLOCK : end);
 }
 
 constexpr int TALL = REGISTERS == 32 ? 4 : 2;  // one side of a register tile; the other is 4
-constexpr int BLOCK = 32;
 
 // out[j, a] = bias_j + sum_d W[j, d] E[a, d], or its negative without bias.
 template <bool NEGATIVE>
 INTERPKERN_INLINE void hidden_pass(const Group& g, const Vec* E, int tokens, Vec* out, int out_stride) {
   const Vec *W_ = g.weights[W], *bias = g.weights[HIDDEN_BIAS];
   const int width = g.width, stride = g.width_stride;
-  for_blocks(BLOCK, g.hidden, [&](int from, int to) {
+  for_blocks(g.hidden, [&](int from, int to) {
     for_tiles<4>(0, tokens, [&](auto tokens_tile, int a) {
       for_tiles<TALL>(from, to, [&](auto hidden_tile, int j) {
         constexpr int TA = decltype(tokens_tile)::size, TJ = decltype(hidden_tile)::size;
@@ -78,7 +79,7 @@ INTERPKERN_INLINE void logits_pass(const Group& g) {
       for (int y = 0; y < TB; ++y) sum[y] = fma(-r[j], N[j * g.column_stride + b + y], sum[y]);
     for (int y = 0; y < TB; ++y) g.offset[b + y] = sum[y];
   });
-  for_blocks(BLOCK, columns, [&](int from, int to) {
+  for_blocks(columns, [&](int from, int to) {
     for_tiles<TALL>(0, rows, [&](auto rows_tile, int a) {
       for_tiles<4>(from, to, [&](auto columns_tile, int b) {
         constexpr int TA = decltype(rows_tile)::size, TB = decltype(columns_tile)::size;
@@ -174,7 +175,7 @@ INTERPKERN_INLINE void active_tile(const Group& g, int j, int a, Ones ones, Vec 
 // SA[j, a] = sum_b g_ab [A_aj > N_bj], SB[j, b] = sum_a g_ab [A_aj > N_bj], and SA's sum over a.
 INTERPKERN_INLINE void active_pass(const Group& g) {
   const Ones ones = make_ones();
-  for_blocks(BLOCK, g.rows, [&](int from, int to) {
+  for_blocks(g.rows, [&](int from, int to) {
     for_tiles<2>(0, g.hidden, [&](auto hidden_tile, int j) {
       constexpr int TJ = decltype(hidden_tile)::size;
       Vec total[TJ]{};
@@ -198,7 +199,7 @@ INTERPKERN_INLINE void weight_pass(const Group& g) {
     g.gradient[HIDDEN_BIAS][j] = r[j] * g.active[j];
     g.gradient[READOUT][j] = c[j] * g.active[j];
   }
-  for_blocks(BLOCK, g.width, [&](int from, int to) {
+  for_blocks(g.width, [&](int from, int to) {
     for_tiles<TALL>(0, g.hidden, [&](auto hidden_tile, int j) {
       for_tiles<4>(from, to, [&](auto width_tile, int d) {
         constexpr int TJ = decltype(hidden_tile)::size, TD = decltype(width_tile)::size;
@@ -228,7 +229,7 @@ INTERPKERN_INLINE void weight_pass(const Group& g) {
 INTERPKERN_INLINE void embedding_pass(const Group& g, const Vec* S, int s_stride, int tokens, Vec* gradient) {
   const Vec *r = g.weights[READOUT], *weights = g.weights[W];
   const int stride = g.width_stride;
-  for_blocks(BLOCK, g.width, [&](int from, int to) {
+  for_blocks(g.width, [&](int from, int to) {
     for_tiles<TALL>(0, tokens, [&](auto tokens_tile, int a) {
       for_tiles<4>(from, to, [&](auto width_tile, int d) {
         constexpr int TA = decltype(tokens_tile)::size, TD = decltype(width_tile)::size;

@@ -112,17 +112,12 @@ def _not_plain(tensor: torch.Tensor) -> str | None:
     if tensor.is_nested:
         return "a nested tensor; pad it"
     if tensor.layout != torch.strided:
-        return f"layout {short_layout(tensor)}; convert it with .to_dense()"
+        return f"layout {str(tensor.layout).removeprefix('torch.')}; convert it with .to_dense()"
     if tensor.is_quantized:
         return "a quantised tensor; convert it with .dequantize()"
     if tensor.is_neg() or tensor.is_conj():
         return "a lazy view; materialise it with .resolve_neg().resolve_conj()"
     return None
-
-
-def short_layout(tensor: torch.Tensor) -> str:
-    """sparse_coo for torch.sparse_coo."""
-    return str(tensor.layout).removeprefix("torch.")
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

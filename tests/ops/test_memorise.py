@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from interpkern.ops.memorise_backends import largest_array
 from interpkern.reference import memorise as reference
 from interpkern.reference.memorise import Fields
 from tests.ops.problems import problem, same_bits, select, train, train_in_float64
@@ -179,16 +180,27 @@ def test_logged_losses_are_those_of_the_logged_steps(isa: str) -> None:
     assert torch.equal(none.weights.W, weights.W)
 
 
-def test_inputs_are_not_changed() -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_inputs_are_not_changed_and_not_given_back(backend: str) -> None:
     weights, tables = problem(3, 5, 4, 3, 6)
     before = Fields(*(part.clone() for part in weights))
-    outcome = train(weights, tables)
+    outcome = train(weights, tables, backend=backend)
     state = outcome.state
     kept = state.first.W.clone()
-    train(outcome.weights, tables, state=state)
+    again = train(outcome.weights, tables, state=state, backend=backend, steps=0)
+    pairs = zip(again.weights + again.state.first, outcome.weights + state.first, strict=True)
+    assert all(new.data_ptr() != old.data_ptr() and torch.equal(new, old) for new, old in pairs)
+    assert again.state.step.data_ptr() != state.step.data_ptr()
     assert all(torch.equal(a, b) for a, b in zip(weights, before, strict=True))
     assert torch.equal(state.first.W, kept)
     assert state.step.tolist() == [20] * 3
+
+
+def test_sizes_past_32_bits_are_refused() -> None:
+    shapes = {"E1": (1, 1 << 20, 8), "E2": (1, 1 << 11, 8), "W": (1, 9, 8), "c": (1, 9), "r": (1, 9), "c_out": (1,)}
+    weights = Fields(**{name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    assert largest_array(weights) == 1 << 31
+    assert largest_array(weights._replace(E2=torch.empty(1, 2, 8, device="meta"))) == 9 * ((1 << 20) + 1)
 
 
 def test_saturated_facts_keep_their_precision(isa: str) -> None:

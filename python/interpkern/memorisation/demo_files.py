@@ -75,13 +75,9 @@ def _page_content(demo: "Demo", figures: dict[str, Any]) -> dict[str, Any]:
         "structure_budget": text.budget(real),
         "speed": demo.comparison.sentence() if demo.comparison else None,
         "files": "models.parquet",
-        "command": _command(demo.provenance["command"]),
+        "command": shlex.join(demo.provenance["command"]),
         "provenance": {name: demo.provenance[name] for name in PROVENANCE},
     }
-
-
-def _command(arguments: list[str]) -> str:
-    return shlex.join([Path(arguments[0]).name, *arguments[1:]])
 
 
 def _parquet(frame: pandas.DataFrame) -> bytes:

@@ -6,6 +6,7 @@ import torch
 
 from interpkern import native
 from interpkern.backends import Backend
+from interpkern.errors import BackendUnavailable
 from interpkern.progress import Progress
 from interpkern.reference import memorise as reference
 from interpkern.reference.memorise import Fields, Outcome, Problem, State
@@ -21,7 +22,20 @@ def _why_not_cpu(problem: Problem | None) -> str | None:
         return f"takes float32 weights, got {problem.weights.W.dtype}; the reference takes float64"
     if problem.weights.W.device.type != "cpu":
         return f"takes weights on the CPU, got {problem.weights.W.device}"
+    if largest_array(problem.weights) >= 1 << 31:
+        return "indexes its arrays with 32 bits, and R * C, H * R, H * C, R * D, C * D or H * D is 2^31 or more"
     return None
+
+
+def largest_array(weights: Fields) -> int:
+    """Vectors in the longest of the kernel's arrays, whose rows are padded by up to one."""
+    rows, columns, (hidden, width) = weights.E1.shape[1], weights.E2.shape[1], weights.W.shape[1:]
+    tokens = max(rows, columns)
+    return max(rows * columns, hidden * (tokens + 1), max(tokens, hidden) * (width + 1))
+
+
+def _not_written(problem: Problem, progress: Progress | None) -> Outcome:
+    raise BackendUnavailable("backend: this one is not written yet")
 
 
 def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
@@ -60,8 +74,8 @@ def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
 
 
 BACKENDS = (
-    Backend("cuda", lambda problem: "not written yet: the CUDA kernel of memorise is to come", reference.memorise),
-    Backend("triton", lambda problem: "not written yet: the Triton kernel of memorise is to come", reference.memorise),
+    Backend("cuda", lambda problem: "not written yet: the CUDA kernel of memorise is to come", _not_written),
+    Backend("triton", lambda problem: "not written yet: the Triton kernel of memorise is to come", _not_written),
     Backend("cpu", _why_not_cpu, _run_cpu),
     Backend("reference", lambda problem: None, reference.memorise),
 )

@@ -123,8 +123,11 @@ def memorise(problem: Problem, progress: Callable[[int, int], object] | None = N
             progress(len(active) * (done + 1), len(active) * problem.steps)
     losses += [loss.detach()] * (len(logged) - len(losses))
     correct = right(z, problem.tables).sum(dim=(1, 2))
-    copies = Fields(*(part.clone() for part in weights))
-    return Outcome(copies, state, torch.stack(losses, 1), correct, problem.logged_steps, "reference")
+    weights, first, second = (
+        Fields(*(part.clone() for part in fields)) for fields in (weights, state.first, state.second)
+    )
+    state = State(first, second, state.step.clone())
+    return Outcome(weights, state, torch.stack(losses, 1), correct, problem.logged_steps, "reference")
 
 
 def adam(
