@@ -12,6 +12,7 @@ namespace nb = nanobind;
 
 namespace interpkern {
 
+void bind_matching_pursuit(nb::module_& module);
 void bind_memorise(nb::module_& module);
 void bind_roof(nb::module_& module);
 
@@ -30,4 +31,5 @@ NB_MODULE(_cpu, module) {
       "Instruction sets that were compiled and that this machine has, narrowest first.");
   interpkern::bind_roof(module);
   interpkern::bind_memorise(module);
+  interpkern::bind_matching_pursuit(module);
 }

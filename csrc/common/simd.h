@@ -109,6 +109,62 @@ INTERPKERN_INLINE Vec sqrt(Vec x) {
 #endif
 }
 
+INTERPKERN_INLINE Vec abs(Vec x) {
+  return (Vec)((Int)x & 0x7fffffff);
+}
+
+// Whether a >= b in any lane.
+INTERPKERN_INLINE bool any_at_least(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)) != 0;
+#else
+  const Int at_least = a >= b;
+  bool any = false;
+  for (int lane = 0; lane < LANES; ++lane) any |= at_least[lane] != 0;
+  return any;
+#endif
+}
+
+INTERPKERN_INLINE float largest_lane(Vec x) {
+  float largest = x[0];
+  for (int lane = 1; lane < LANES; ++lane) largest = x[lane] > largest ? x[lane] : largest;
+  return largest;
+}
+
+// The lanes added in one order for every width: halves onto each other until one is left.
+INTERPKERN_INLINE float sum_lanes(Vec x) {
+  float lane[LANES];
+  __builtin_memcpy(lane, &x, sizeof x);
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+
+INTERPKERN_INLINE Vec read(const float* memory) {
+  Vec x;
+  __builtin_memcpy(&x, memory, sizeof x);
+  return x;
+}
+
+INTERPKERN_INLINE void write(float* memory, Vec x) {
+  __builtin_memcpy(memory, &x, sizeof x);
+}
+
+// LANES 16-bit integers as floats.
+INTERPKERN_INLINE Vec widen(const int16_t* memory) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i*)memory)));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i*)memory)));
+#else
+  Vec x;
+  for (int lane = 0; lane < LANES; ++lane) x[lane] = memory[lane];
+  return x;
+#endif
+}
+
 // What add_where_greater multiplies by; opaque, so that the compiler keeps the multiplication.
 struct Ones {
   Vec value;

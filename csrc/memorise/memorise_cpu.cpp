@@ -1,9 +1,8 @@
 // `memorise` on the CPU: the queue of models, the threads, and the choice of instruction set.
 #include <atomic>
 #include <cstdlib>
-#include <memory>
-#include <new>
 
+#include "common/memory.h"
 #include "common/workers.h"
 #include "memorise.h"
 #include "memorise_simd.h"
@@ -47,19 +46,6 @@ Kernel kernel_for(Isa isa, const MemoriseProblem& problem) {
 #undef INTERPKERN_CASE
   }
   std::abort();
-}
-
-constexpr int64_t ALIGNMENT = 64;
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-
-std::unique_ptr<void, Free> allocate(int64_t bytes) {
-  const int64_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-  std::unique_ptr<void, Free> memory(std::aligned_alloc(ALIGNMENT, rounded));
-  if (!memory) throw std::bad_alloc();
-  return memory;
 }
 
 }  // namespace

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import normalize
 
 from interpkern.machine import one_thread
+from interpkern.ops import matching_pursuit as matching_pursuit_op
 from interpkern.ops import memorise as memorise_op
+from interpkern.ops.sparse_code import SparseCode
+from interpkern.reference.matching_pursuit import METHODS
 from interpkern.reference.memorise import Fields, Outcome
 
 SECONDS = 0.1
@@ -16,6 +20,10 @@ MODELS, ROWS, COLS, D_MODEL, D_HIDDEN = 32, 7, 5, 6, 9
 STEPS = 20
 TOLERANCE = 5e-6
 """Float32 rounding after twenty updates: training is chaotic, and this is what the spec allows at lr up to 1e-2."""
+
+SAMPLES, ATOMS, WIDTH, PICKS = 64, 97, 31, 8
+CODE_TOLERANCE = 1e-5
+"""Float32 rounding of samples of norm 1 over eight steps; a wrong pick moves a sample by far more."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,27 @@ def _train(weights: Fields, tables: torch.Tensor, steps: int, backend: str) -> O
     )
 
 
+def matching_pursuit(backend: str) -> Check:
+    """Eight picks of 64 samples by every method; the error is that of the decoded samples, which have norm 1."""
+    generator = torch.Generator().manual_seed(0)
+    x, atoms = (normalize(torch.randn(rows, WIDTH, generator=generator)) for rows in (SAMPLES, ATOMS))
+    with one_thread():
+        error = max(_decoding_error(x, atoms, method, backend) for method in METHODS)
+        calls, seconds = _timed(lambda calls: [_pursue(x, atoms, "mp", backend) for _ in range(calls)], 1)
+    return Check(error, CODE_TOLERANCE, SAMPLES * calls / seconds, "samples/s on one thread")
+
+
+def _decoding_error(x: torch.Tensor, atoms: torch.Tensor, method: str, backend: str) -> float:
+    exact = _pursue(x.double(), atoms.double(), method, "reference").decode(atoms.double())
+    return float((_pursue(x, atoms, method, backend).decode(atoms) - exact).abs().max())
+
+
+def _pursue(x: torch.Tensor, atoms: torch.Tensor, method: str, backend: str) -> SparseCode:
+    return matching_pursuit_op.matching_pursuit(
+        x, atoms, PICKS, method=method, backend=backend, threads=1, progress=False
+    )
+
+
 def _timed(run: Callable[[int], Any], work: int) -> tuple[int, float]:
     """The work, doubled until it takes SECONDS, and the time it took."""
     while True:
@@ -88,5 +117,5 @@ def _timed(run: Callable[[int], Any], work: int) -> tuple[int, float]:
         work *= 2
 
 
-CHECKS: dict[str, Callable[[str], Check]] = {"memorise": memorise}
+CHECKS: dict[str, Callable[[str], Check]] = {"memorise": memorise, "matching_pursuit": matching_pursuit}
 """The check of each operation in `interpkern.ops.BACKENDS`, by name of the backend."""

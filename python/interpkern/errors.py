@@ -11,3 +11,7 @@ class DTypeError(TypeError):
 
 class BackendUnavailable(RuntimeError):
     """A backend asked for by name cannot serve this call; the message lists every backend with its reason."""
+
+
+class MissingExtra(ImportError):
+    """A call needs a package that one of interpkern's extras brings; the message says which."""

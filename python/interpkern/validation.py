@@ -13,6 +13,8 @@ import torch
 from interpkern.errors import DTypeError, ShapeError
 
 FINITE_CHUNK = 1 << 22
+HALF_PRECISION = (torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, torch.float64, *HALF_PRECISION)
 
 
 @dataclass
@@ -23,11 +25,21 @@ class Dimensions:
     bound_by: dict[str, str] = field(default_factory=dict)
 
     def tensor(
-        self, name: str, value: Any, letters: str, dtypes: Collection[torch.dtype], *, finite: bool = True
+        self,
+        name: str,
+        value: Any,
+        letters: str,
+        dtypes: Collection[torch.dtype],
+        *,
+        finite: bool = True,
+        may_be_empty: str = "",
     ) -> torch.Tensor:
-        """Check `value` against `letters` ("B R D"), bind new letters, and return it as a contiguous tensor."""
+        """Check `value` against `letters` ("B R D"), bind new letters, and return it as a contiguous tensor.
+
+        A dimension of size 0 is refused unless its letter is in `may_be_empty`.
+        """
         tensor = plain_tensor(name, value)
-        self._check_shape(name, tensor, letters.split())
+        self._check_shape(name, tensor, letters.split(), may_be_empty.split())
         if tensor.dtype not in dtypes:
             accepted = " or ".join(short(dtype) for dtype in dtypes)
             raise DTypeError(
@@ -37,14 +49,17 @@ class Dimensions:
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; look for what made them")
         return tensor.contiguous()
 
-    def _check_shape(self, name: str, tensor: torch.Tensor, letters: list[str]) -> None:
+    def _check_shape(self, name: str, tensor: torch.Tensor, letters: list[str], may_be_empty: list[str]) -> None:
         shape = tuple(tensor.shape)
         wanted = tuple(self.sizes.get(letter) for letter in letters)
         if not _fits(shape, wanted):
             raise ShapeError(f"{name}: expected {self._describe(letters)}, got {shape}.{_hint(name, shape, wanted)}")
         for letter, size in zip(letters, shape, strict=True):
-            if size < 1:
-                raise ShapeError(f"{name}: expected ({', '.join(letters)}) with no empty dimension, got {shape}.")
+            if size < 1 and letter not in may_be_empty:
+                others = f" but {', '.join(may_be_empty)}" if may_be_empty else ""
+                raise ShapeError(
+                    f"{name}: expected ({', '.join(letters)}) with no empty dimension{others}, got {shape}."
+                )
             if letter not in self.sizes:
                 self.sizes[letter] = size
                 self.bound_by[letter] = name
@@ -133,6 +148,21 @@ def zeros_and_ones(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if bool((bits > 1).any()) or not torch.equal(bits.to(tensor.dtype), tensor):
         raise ValueError(f"{name}: expected only 0 and 1, got other values; threshold it first, say ({name} > 0)")
     return bits
+
+
+def unit_rows(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The (M, D) tensor, refused unless each row has norm 1 to within 1e-4, or 1e-2 in half precision."""
+    slack = 1e-2 if tensor.dtype in HALF_PRECISION else 1e-4
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    off = (torch.linalg.vector_norm(tensor, dim=1, dtype=dtype) - 1).abs()
+    worst = int(off.argmax()) if len(off) else 0
+    if len(off) and not bool(off[worst] <= slack):
+        norm = torch.linalg.vector_norm(tensor[worst], dtype=dtype)
+        raise ValueError(
+            f"{name}: expected rows of norm 1 (within {slack:g}), got norm {float(norm):.6g} in row {worst};"
+            f" normalise them, say {name} / {name}.norm(dim=1, keepdim=True)"
+        )
+    return tensor
 
 
 def integer(name: str, value: Any, minimum: int, maximum: int = (1 << 62)) -> int:

@@ -1,0 +1,68 @@
+// The operation `matching_pursuit` as pure functions on pointers and sizes; see reference/matching_pursuit.py for what
+// it computes. Every pick and coefficient comes from float32 dot products of the explicit residual, summed in one order.
+// All other numbers (the 16-bit Gram, the tiled products) only propose candidates, within proven bounds.
+#pragma once
+
+#include <stdint.h>
+
+#include <functional>
+
+#include "common/isa.h"
+
+namespace interpkern {
+
+constexpr int64_t PANEL = 32;   // atoms side by side in `panels`; also the partial sums of a dot product
+constexpr int64_t BLOCK = 256;  // atoms whose largest correlation is kept as one; arrays are padded to it
+constexpr float PRODUCT_STEP = 1.03f / 32767;  // value of one unit in `products`; half-precision atoms reach 1.02
+
+// A dictionary as the kernels keep it. Room beyond `count` and `width` holds zeros.
+struct Atoms {
+  int64_t count, width;   // M, D
+  int64_t padded_width;   // a multiple of PANEL
+  float* rows;            // (capacity, padded_width)
+  float* panels;          // (capacity / PANEL, width, PANEL)
+  int16_t* products;      // (capacity, stride) Gram in units of PRODUCT_STEP, or null
+  int64_t stride;
+};
+
+enum class Dtype { float32, float16, bfloat16 };
+enum class Method { mp, mp_refit, omp };
+
+struct Pursuit {
+  Atoms atoms;
+  const void* x;  // (N, D)
+  Dtype dtype;
+  int64_t samples, picks;  // N, K
+  Method method;
+  bool nonnegative;
+  float tol;
+  bool exact;
+
+  int32_t* indices;      // (N, K) out
+  float* coefficients;   // (N, K) out
+  float* residual_norm;  // (N,) out
+
+  // Of path_changes, which has no other output:
+  const int32_t* path;  // (N, K) indices found with the atoms before `known`
+  int64_t known;
+  bool* changed;  // (N,) out
+};
+
+// Called about every 50 ms with (samples done, samples in all); what it throws ends the run.
+using Report = std::function<void(int64_t, int64_t)>;
+
+// Fills panels and products for the rows first .. count - 1, and the columns that mirror them.
+void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report);
+
+// Writes indices, coefficients and residual_norm. A sample's result depends on the sample, the atoms and the ISA alone;
+// with `exact` not even on whether there are products.
+void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
+
+// Writes whether the atoms from `known` on would change each sample's path, by pursuing over its own picks and them.
+void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
+
+// Carries the wish to stop into the kernels.
+struct Stop;
+bool stopped(const Stop& stop);
+
+}  // namespace interpkern

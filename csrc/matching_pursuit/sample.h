@@ -1,0 +1,191 @@
+// One sample in the making: its residual, its picks, and what its method keeps of them.
+#pragma once
+
+#include "screen.h"
+#include "support.h"
+
+namespace interpkern::INTERPKERN_ISA {
+namespace {
+
+// Hands out a thread's memory, aligned to a cache line; with no base it only counts.
+struct Arena {
+  char* base;
+  int64_t used = 0;
+
+  template <class T>
+  T* take(int64_t count) {
+    T* memory = base ? reinterpret_cast<T*>(base + used) : nullptr;
+    used += (count * int64_t(sizeof(T)) + 63) / 64 * 64;
+    return memory;
+  }
+};
+
+inline int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+struct Sample {
+  const Pursuit* pursuit;
+  int64_t row;      // of x
+  float* residual;  // (padded_width,)
+  float unit;       // power of two taken out of the sample
+  float norm, left;  // of the sample; of the residual
+  int64_t steps;
+  int32_t* picks;   // (K,) in the output
+  float* values;    // (K,) in the output; omp and the refit: scratch until the end
+  bool ended;
+
+  int64_t size;          // atoms in the support, whose coefficients follow
+  float* coefficients;   // (capacity,)
+  OrthogonalBasis basis;
+  NonnegativeSystem system;
+
+  static int64_t capacity(const Pursuit& p) {
+    if (p.method == Method::mp) return 0;
+    const int64_t distinct = smaller(p.picks, p.atoms.count);
+    return p.nonnegative ? distinct : smaller(distinct, p.atoms.width);
+  }
+
+  void lay_out(const Pursuit& p, Arena& arena) {
+    pursuit = &p;
+    const int64_t room = capacity(p), distinct = smaller(p.picks, p.atoms.count), width = p.atoms.padded_width;
+    coefficients = arena.take<float>(p.method == Method::mp ? 0 : distinct);
+    basis = {};
+    system = {};
+    if (p.nonnegative) {
+      system = {room,
+                arena.take<double>(room * room),
+                arena.take<double>(room),
+                arena.take<double>(room),
+                arena.take<double>(room),
+                arena.take<double>(room * room),
+                arena.take<int32_t>(room),
+                arena.take<bool>(room),
+                0,
+                0};
+    } else {
+      basis = {room, width, arena.take<float>(room * width), arena.take<float>(room * room), arena.take<float>(room),
+               arena.take<float>(room), 0};
+    }
+  }
+
+  void load(int64_t sample, float* memory) {
+    row = sample;
+    residual = memory;
+    unit = load_sample(*pursuit, row, residual);
+  }
+
+  void begin() {
+    norm = left = interpkern::INTERPKERN_ISA::norm(residual, pursuit->atoms.padded_width);
+    picks = pursuit->indices + row * pursuit->picks;
+    values = pursuit->coefficients + row * pursuit->picks;
+    steps = size = 0;
+    ended = false;
+    basis.size = system.size = system.free = 0;
+  }
+
+  bool wants_pick() const {
+    const float share = pursuit->tol > LEVEL ? pursuit->tol : LEVEL;
+    return !ended && steps < pursuit->picks && left > share * norm;
+  }
+
+  // Atoms that may not be picked again.
+  Chosen chosen() const { return {picks, pursuit->method == Method::omp ? steps : 0}; }
+
+  const float* atom(int64_t index) const { return pursuit->atoms.rows + index * pursuit->atoms.padded_width; }
+
+  float correlation(int64_t index) const { return dot(atom(index), residual, pursuit->atoms.padded_width); }
+
+  // Takes the picked atom's part out of the residual; without a pick, or when nothing is left of the atom, ends.
+  void absorb(const Best& best) {
+    ended = best.index < 0 || !(best.size > LEVEL * norm);
+    if (ended) return;
+    const int64_t width = pursuit->atoms.padded_width;
+    if (pursuit->method == Method::omp) {
+      ended = !extend_support(best.index);
+      if (ended) return;
+      solve_support();
+    } else {
+      values[steps] = best.correlation;
+      add_scaled(residual, -best.correlation, atom(best.index), width);
+    }
+    picks[steps++] = best.index;
+    left = interpkern::INTERPKERN_ISA::norm(residual, width);
+  }
+
+  // Writes the sample's outputs.
+  void finish() {
+    if (pursuit->method == Method::mp_refit) refit();
+    if (pursuit->method == Method::omp)
+      for (int64_t i = 0; i < steps; ++i) values[i] = coefficients[i];
+    for (int64_t i = 0; i < steps; ++i) values[i] *= unit;
+    for (int64_t i = steps; i < pursuit->picks; ++i) picks[i] = -1, values[i] = 0;
+    pursuit->residual_norm[row] = left * unit;
+  }
+
+ private:
+  bool extend_support(int32_t index) {
+    if (!pursuit->nonnegative) {
+      if (!basis.extend(atom(index), residual)) return false;
+    } else {
+      extend_system(index);
+    }
+    ++size;
+    return true;
+  }
+
+  void extend_system(int32_t index) {
+    const int64_t width = pursuit->atoms.width, at = system.size++;
+    picks[size] = index;
+    for (int64_t i = 0; i <= at; ++i) {
+      double product = 0;
+      for (int64_t d = 0; d < width; ++d) product += double(atom(picks[i])[d]) * atom(index)[d];
+      system.normal[at * system.capacity + i] = system.normal[i * system.capacity + at] = product;
+    }
+    load_sample(*pursuit, row, residual);
+    double target = 0;
+    for (int64_t d = 0; d < width; ++d) target += double(residual[d]) * atom(index)[d];
+    system.target[at] = target;
+    system.solution[at] = 0;
+  }
+
+  // The support's coefficients; for non-negative ones also the residual, which extend_system has set to the sample.
+  void solve_support() {
+    if (!pursuit->nonnegative) {
+      basis.coefficients(coefficients);
+      return;
+    }
+    system.solve(LEVEL * norm);
+    for (int64_t i = 0; i < size; ++i) {
+      coefficients[i] = float(system.solution[i]);
+      if (coefficients[i] != 0) add_scaled(residual, -coefficients[i], atom(picks[i]), pursuit->atoms.padded_width);
+    }
+  }
+
+  void refit() {
+    const int64_t made = steps;
+    steps = 0;
+    for (int64_t i = 0; i < made; ++i)
+      if (!Chosen{picks, steps}.has(picks[i])) picks[steps++] = picks[i];
+    load_sample(*pursuit, row, residual);
+    if (pursuit->nonnegative) {
+      for (size = 0; size < steps; ++size) extend_system(picks[size]);
+      solve_support();
+      for (int64_t i = 0; i < steps; ++i) values[i] = coefficients[i];
+    } else {
+      refit_basis();
+    }
+    if (steps > 0) left = interpkern::INTERPKERN_ISA::norm(residual, pursuit->atoms.padded_width);
+  }
+
+  // Atoms that depend on earlier ones keep coefficient 0.
+  void refit_basis() {
+    for (int64_t i = 0; i < steps; ++i) values[i] = basis.extend(atom(picks[i]), residual) ? 1 : 0;
+    basis.coefficients(coefficients);
+    for (int64_t i = 0, next = 0; i < steps; ++i)
+      if (values[i] != 0) values[i] = coefficients[next++];
+  }
+};
+
+}  // namespace
+}  // namespace interpkern::INTERPKERN_ISA

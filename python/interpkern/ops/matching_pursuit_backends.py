@@ -1,0 +1,99 @@
+"""The backends of `matching_pursuit`, in the order in which "auto" tries them."""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from interpkern import native
+from interpkern.backends import Backend
+from interpkern.errors import BackendUnavailable
+from interpkern.ops.gram import MAX_GRAM_ATOMS, Gram
+from interpkern.ops.sparse_code import SparseCode
+from interpkern.progress import Progress
+from interpkern.reference import matching_pursuit as reference
+from interpkern.reference.matching_pursuit import Picks, Problem
+
+
+def _why_not_cpu(problem: Problem | None) -> str | None:
+    module = native.load("_cpu")
+    if isinstance(module, str):
+        return module
+    if problem is None:
+        return None
+    if problem.atoms.dtype != torch.float32:
+        return f"computes in float32, got {problem.x.dtype} samples; the reference takes float64"
+    if problem.x.device.type != "cpu":
+        return f"takes tensors on the CPU, got {problem.x.device}"
+    return None
+
+
+def _not_written(problem: Problem, progress: Progress | None) -> Picks:
+    raise BackendUnavailable("backend: this one is not written yet")
+
+
+def gram_pays(problem: Problem) -> bool:
+    """Whether a call that brings no Gram makes one: it must fit, and cost no more than the products it saves.
+
+    In exact precision the form never shows in the results, so it may depend on N; in fast precision it must not.
+    """
+    fits = len(problem.atoms) <= MAX_GRAM_ATOMS
+    return fits and (problem.precision == "fast" or len(problem.x) * problem.k >= len(problem.atoms))
+
+
+def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None]:
+    gram = problem.gram or Gram(problem.atoms, products=products, threads=problem.threads).prepared
+    assert gram is not None
+    return gram._asdict()
+
+
+def _run_cpu(problem: Problem, progress: Progress | None) -> Picks:
+    size = (len(problem.x), problem.k)
+    picks = Picks(torch.full(size, -1, dtype=torch.int32), torch.full(size, math.nan), torch.full(size[:1], math.nan))
+    native.load("_cpu").matching_pursuit(
+        x=problem.x,
+        **_prepared(problem, gram_pays(problem)),
+        count=len(problem.atoms),
+        method=problem.method,
+        nonnegative=problem.nonnegative,
+        tol=problem.tol,
+        exact=problem.precision == "exact",
+        **picks._asdict(),
+        threads=problem.threads,
+        isa=native.isa(),
+        progress=progress,
+    )
+    return picks
+
+
+def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
+    changed = torch.ones(len(problem.x), dtype=torch.bool)
+    prepared = _prepared(problem, False)
+    native.load("_cpu").path_changes(
+        x=problem.x,
+        rows=prepared["rows"],
+        panels=prepared["panels"],
+        count=len(problem.atoms),
+        method=problem.method,
+        nonnegative=problem.nonnegative,
+        tol=problem.tol,
+        path=code.indices,
+        known=known,
+        changed=changed,
+        threads=problem.threads,
+        isa=native.isa(),
+    )
+    return changed
+
+
+REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {"cpu": _replay_on_cpu}
+"""Backends that can tell which codes over the first `known` atoms would change without encoding again."""
+
+BACKENDS = (
+    Backend("cuda", lambda problem: "not written yet: the CUDA kernel of matching_pursuit is to come", _not_written),
+    Backend(
+        "triton", lambda problem: "not written yet: the Triton kernel of matching_pursuit is to come", _not_written
+    ),
+    Backend("cpu", _why_not_cpu, _run_cpu),
+    Backend("reference", lambda problem: None, reference.matching_pursuit),
+)
