@@ -48,6 +48,9 @@ constexpr Int LANE_BIT = {1, 2, 4, 8};
 #define INTERPKERN_OPAQUE(vector) asm volatile("" : "+m"(vector))
 #endif
 
+// Keeps the compiler from taking an address apart into sums it then has no registers for.
+#define INTERPKERN_OPAQUE_POINTER(pointer) asm volatile("" : "+r"(pointer))
+
 INTERPKERN_INLINE Vec broadcast(float x) {
   return x - Vec{};
 }
@@ -128,18 +131,53 @@ INTERPKERN_INLINE bool any_at_least(Vec a, Vec b) {
 }
 
 INTERPKERN_INLINE float largest_lane(Vec x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(x);
+#else
   float largest = x[0];
   for (int lane = 1; lane < LANES; ++lane) largest = x[lane] > largest ? x[lane] : largest;
   return largest;
+#endif
 }
 
 // The lanes added in one order for every width: halves onto each other until one is left.
 INTERPKERN_INLINE float sum_lanes(Vec x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(x);
+#elif defined(__AVX2__)
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+#else
   float lane[LANES];
   __builtin_memcpy(lane, &x, sizeof x);
   for (int half = LANES / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
   return lane[0];
+#endif
+}
+
+// LANES sums of two products of 16-bit integers, memory[2 i] * low half of weights[i] + memory[2 i + 1] * high half.
+INTERPKERN_INLINE Int multiply_pairs(const int16_t* memory, Int weights) {
+#if defined(__AVX512F__)
+  return (Int)_mm512_madd_epi16(_mm512_loadu_si512(memory), (__m512i)weights);
+#elif defined(__AVX2__)
+  return (Int)_mm256_madd_epi16(_mm256_loadu_si256((const __m256i*)memory), (__m256i)weights);
+#else
+  Int pairs;
+  __builtin_memcpy(&pairs, memory, sizeof pairs);
+  return ((pairs << 16) >> 16) * ((weights << 16) >> 16) + (pairs >> 16) * (weights >> 16);
+#endif
+}
+
+INTERPKERN_INLINE Vec to_float(Int x) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps((__m512i)x);
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps((__m256i)x);
+#else
+  return __builtin_convertvector(x, Vec);
+#endif
 }
 
 INTERPKERN_INLINE Vec read(const float* memory) {

@@ -1,6 +1,6 @@
 // The operation `matching_pursuit` as pure functions on pointers and sizes; see reference/matching_pursuit.py for what
-// it computes. Every pick and coefficient comes from float32 dot products of the explicit residual, summed in one order.
-// All other numbers (the 16-bit Gram, the tiled products) only propose candidates, within proven bounds.
+// it computes. Every pick and coefficient comes from float32 dot products of the explicit residual, summed in one
+// order. All other numbers (the 16-bit Gram, the tiled products) only propose candidates, within proven bounds.
 #pragma once
 
 #include <stdint.h>
@@ -17,11 +17,11 @@ constexpr float PRODUCT_STEP = 1.03f / 32767;  // value of one unit in `products
 
 // A dictionary as the kernels keep it. Room beyond `count` and `width` holds zeros.
 struct Atoms {
-  int64_t count, width;   // M, D
-  int64_t padded_width;   // a multiple of PANEL
-  float* rows;            // (capacity, padded_width)
-  float* panels;          // (capacity / PANEL, width, PANEL)
-  int16_t* products;      // (capacity, stride) Gram in units of PRODUCT_STEP, or null
+  int64_t count, width;  // M, D
+  int64_t padded_width;  // a multiple of PANEL
+  float* rows;           // (capacity, padded_width)
+  float* panels;         // (capacity / PANEL, width, PANEL)
+  int16_t* products;     // (capacity, stride) Gram in units of PRODUCT_STEP, or null
   int64_t stride;
 };
 
@@ -61,8 +61,10 @@ void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Re
 // Writes whether the atoms from `known` on would change each sample's path, by pursuing over its own picks and them.
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
 
-// Carries the wish to stop into the kernels.
-struct Stop;
-bool stopped(const Stop& stop);
+// Hands out samples or atoms to the threads, counts what is done, and carries the wish to stop.
+struct Queue;
+int64_t take(Queue& queue, int64_t most, int64_t& first);  // how many, from `first` on; 0 when none is left
+void add_done(Queue& queue, int64_t count);
+bool stopped(const Queue& queue);
 
 }  // namespace interpkern

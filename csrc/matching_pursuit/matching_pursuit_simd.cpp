@@ -14,20 +14,25 @@ int64_t blocks_of(const Atoms& atoms) {
 struct Samples {
   const Pursuit& p;
   float* x;            // (GROUP, padded_width)
-  const float** rows;  // (GROUP,)
+  const float** rows;  // (GROUP,) those to multiply
+  float* packed;       // (GROUP, width)
   float* products;     // (GROUP, PANEL)
 
   Samples(const Pursuit& pursuit, Arena& arena)
       : p(pursuit),
         x(arena.take<float>(GROUP * pursuit.atoms.padded_width)),
         rows(arena.take<const float*>(GROUP)),
+        packed(arena.take<float>(GROUP * pursuit.atoms.width)),
         products(arena.take<float>(GROUP * PANEL)) {}
 
   float* residual(int64_t i) const { return x + i * p.atoms.padded_width; }
 
+  void pack(int64_t count) { pack_rows(rows, count, p.atoms.width, packed); }
+
+  // The packed rows times a panel of atoms, (count, PANEL).
   const float* multiply(int64_t count, int64_t panel) {
     const Atoms& atoms = p.atoms;
-    multiply_panel(rows, count, atoms.panels + panel * PANEL * atoms.width, atoms.width, products);
+    multiply_panel(packed, count, atoms.panels + panel * PANEL * atoms.width, atoms.width, products);
     return products;
   }
 };
@@ -37,98 +42,109 @@ struct GramSample : Sample {
   float* correlations;  // (blocks * BLOCK,) as of `base_coefficients`; mp: as of now
   Vec* peaks;           // (blocks,)
   float* base_coefficients;
-  Term* terms;
-  int64_t term_count, blocks;
+  WeightedRows rows;  // omp: those of the support, weighted by what the coefficients have changed by since
+  float* changes;
+  int64_t blocks;
   float base_bound, bound;  // how far the correlations behind the peaks may be from the dots
+  int64_t steps_at_rest;    // picks made by then
   bool busy;
 
   void lay_out(const Pursuit& p, Arena& arena) {
     Sample::lay_out(p, arena);
     blocks = blocks_of(p.atoms);
+    correlations = arena.take<float>(blocks * BLOCK);
     peaks = arena.take<Vec>(blocks);
-    base_coefficients = arena.take<float>(capacity(p));
-    terms = arena.take<Term>(capacity(p));
+    const int64_t room = p.method == Method::omp ? capacity(p) : 0, pairs = (room + 1) / 2, columns = blocks * BLOCK;
+    base_coefficients = arena.take<float>(room);
+    changes = arena.take<float>(room);
+    rows = {arena.take<int16_t>(pairs * columns * 2), arena.take<int32_t>(pairs), columns, 0, 0};
   }
 
-  void begin(float* products) {
-    Sample::begin();
-    correlations = products;
-    rest_on(product_error(pursuit->atoms.width) * norm);
+  // Takes over the residual's products with all atoms; each block's lie GROUP blocks behind those of the one before.
+  void rest_on_products(const float* products) {
+    for (int64_t block = 0; block < blocks; ++block)
+      copy(correlations + block * BLOCK, products + block * GROUP * BLOCK, BLOCK);
+    rest_on(product_error(pursuit->atoms.width) * left);
   }
 
-  void advance() {
+  // Makes the pick that `search` has prepared.
+  void pick() {
+    Best best;
+    for (int i = 0; i < candidate_count; ++i)
+      best.consider(candidates[i], correlation(candidates[i]), pursuit->nonnegative);
     const float before = left;
-    const Best best = pick();
     absorb(best);
     if (ended) return;
     if (pursuit->method == Method::omp)
-      gather_terms();
+      weigh_rows();
     else
       bound += __builtin_fabsf(best.correlation) * gram_error(pursuit->atoms.width) + 4 * ROUNDING * before;
   }
 
-  // Brings the peaks up to date with the last pick; fetches the row of `other` meanwhile.
+  // Brings the peaks up to date with the last pick; fetches what `other` will need meanwhile.
   void propagate(const GramSample& other) {
     const bool nonnegative = pursuit->nonnegative;
-    if (pursuit->method == Method::omp) {
-      if (term_count == 0)
-        find_peaks(correlations, blocks, nonnegative, peaks);
-      else if (nonnegative)
-        sum_rows<true>(correlations, terms, term_count, blocks, peaks);
-      else
-        sum_rows<false>(correlations, terms, term_count, blocks, peaks);
-      return;
+    const int16_t* fresh = product_row(picks[steps - 1]);
+    if (pursuit->method == Method::omp)
+      return (nonnegative ? sum_rows<true> : sum_rows<false>)(correlations, rows, fresh, blocks, peaks);
+    const int16_t* next = other.busy && other.candidate_count > 0 ? product_row(other.candidates[0]) : nullptr;
+    (nonnegative ? add_row<true> : add_row<false>)(correlations, -values[steps - 1] * PRODUCT_STEP, fresh, blocks,
+                                                   peaks, next);
+  }
+
+  // Lists the atoms that may be the next pick, none when the residual is at rounding level. False when the correlations
+  // have become too rough to tell, and have to be multiplied anew.
+  bool search() {
+    const float peak = largest_peak(peaks, blocks);
+    candidate_count = 0;
+    if (peak + bound <= LEVEL * norm) return true;
+    if (!(peak > 2 * bound && collect(pursuit->exact ? peak - 2 * bound : peak))) {
+      if (steps > steps_at_rest) return false;
+      correlate_exactly();
+      collect(largest_peak(peaks, blocks));
     }
-    const float factor = -values[steps - 1] * PRODUCT_STEP;
-    const int16_t* next = other.busy ? other.last_row() : nullptr;
-    if (nonnegative)
-      add_row<true>(correlations, factor, last_row(), blocks, peaks, next);
-    else
-      add_row<false>(correlations, factor, last_row(), blocks, peaks, next);
+    for (int i = 0; i < candidate_count && i < FETCHED; ++i)
+      for (int64_t d = 0; d < pursuit->atoms.padded_width; d += LINE) __builtin_prefetch(atom(candidates[i]) + d);
+    return true;
   }
 
  private:
-  const int16_t* last_row() const { return product_row(picks[steps - 1]); }
+  static constexpr int MOST = 256, FETCHED = 4;
+  int32_t candidates[MOST];
+  int candidate_count;
 
   const int16_t* product_row(int64_t index) const { return pursuit->atoms.products + index * pursuit->atoms.stride; }
 
   // The correlations stand for the coefficients as they are now.
   void rest_on(float error) {
     base_bound = bound = error;
-    for (int64_t i = 0; i < size; ++i) base_coefficients[i] = coefficients[i];
-    term_count = 0;
+    steps_at_rest = steps;
+    rows.size = 0;
+    if (pursuit->method == Method::omp)
+      for (int64_t i = 0; i < size; ++i) base_coefficients[i] = coefficients[i];
     find_peaks(correlations, blocks, pursuit->nonnegative, peaks);
   }
 
-  void gather_terms() {
-    base_coefficients[size - 1] = 0;
-    term_count = 0;
+  void weigh_rows() {
+    for (; rows.size < size; ++rows.size) {
+      if (rows.size >= steps_at_rest) base_coefficients[rows.size] = 0;
+      if (rows.size < size - 1)  // the last one is placed as it is first summed
+        for (int64_t block = 0; block < blocks; ++block) rows.place(rows.size, product_row(picks[rows.size]), block);
+    }
     float moved = 0, sum = norm;
     for (int64_t i = 0; i < size; ++i) {
-      const float change = coefficients[i] - base_coefficients[i];
-      if (change != 0) terms[term_count++] = {product_row(picks[i]), -change * PRODUCT_STEP};
-      moved += __builtin_fabsf(change);
+      changes[i] = coefficients[i] - base_coefficients[i];
+      moved += __builtin_fabsf(changes[i]);
       sum += __builtin_fabsf(coefficients[i]);
     }
-    bound = base_bound + moved * gram_error(pursuit->atoms.width) + 4 * ROUNDING * sum;
+    bound = base_bound + rows.weigh(changes) + moved * gram_error(pursuit->atoms.width) + 4 * ROUNDING * sum;
   }
 
-  Best pick() {
-    for (;;) {
-      const float peak = largest_peak(peaks, blocks);
-      if (peak + bound <= LEVEL * norm) return {};
-      Best best;
-      if ((bound == 0 || peak > 2 * bound) && choose(pursuit->exact ? peak - 2 * bound : peak, best)) return best;
-      correlate_exactly();
-    }
-  }
-
-  // The best by dots among the atoms that reach `least`; false when they are too many, or none may be picked.
-  bool choose(float least, Best& best) {
-    constexpr int MOST = 64;
+  // Lists the atoms that reach `least`; false when they are too many, or none may be picked.
+  bool collect(float least) {
     const Vec threshold = broadcast(least);
     float values[BLOCK];
-    int tried = 0;
+    candidate_count = 0;
     for (int64_t block = 0; block < blocks; ++block) {
       if (!any_at_least(peaks[block], threshold)) continue;
       block_correlations(block, values);
@@ -138,19 +154,19 @@ struct GramSample : Sample {
           const int64_t index = block * BLOCK + lane;
           if (!(magnitude(values[lane], pursuit->nonnegative) >= least) || index >= pursuit->atoms.count) continue;
           if (chosen().has(index)) continue;
-          if (++tried > MOST && bound > 0) return false;
-          best.consider(index, correlation(index), pursuit->nonnegative);
+          if (candidate_count == MOST) return bound == 0;  // then all are equal, and the lowest is listed
+          candidates[candidate_count++] = int32_t(index);
           if (!pursuit->exact) return true;
         }
       }
     }
-    return tried > 0 || bound == 0;
+    return candidate_count > 0 || bound == 0;
   }
 
   void block_correlations(int64_t block, float* out) const {
     for (int64_t at = 0; at < BLOCK; at += STRIP_ATOMS) {
       Vec sums[STRIP];
-      sum_strip(correlations, terms, term_count, block * BLOCK + at, sums);
+      sum_strip(correlations, rows, block * BLOCK + at, sums);
       for (int v = 0; v < STRIP; ++v) write(out + at + v * LANES, sums[v]);
     }
   }
@@ -166,62 +182,92 @@ struct GramSample : Sample {
 // Takes turns with several samples, so that each one's row of the Gram arrives while the others are worked on.
 struct GramGroup {
   static constexpr int SLOTS = 2;
+  struct Member {
+    int64_t sample, steps;  // picks made before its products were too rough
+  };
   Samples samples;
-  float* correlations;  // (GROUP, blocks * BLOCK)
+  float* products;            // (blocks, GROUP, BLOCK), so that a panel's are written close together
+  Member *members, *waiting;  // (GROUP,) in this round; for the next one
   GramSample slots[SLOTS];
-  int64_t first = 0, count = 0, next = 0;
+  int64_t count = 0, next = 0, waiting_count = 0;
 
   GramGroup(const Pursuit& p, Arena& arena)
-      : samples(p, arena), correlations(arena.take<float>(GROUP * blocks_of(p.atoms) * BLOCK)) {
+      : samples(p, arena),
+        products(arena.take<float>(blocks_of(p.atoms) * GROUP * BLOCK)),
+        members(arena.take<Member>(GROUP)),
+        waiting(arena.take<Member>(GROUP)) {
     for (GramSample& slot : slots) slot.lay_out(p, arena);
   }
 
-  void run(int64_t from, int64_t samples_here, const Stop& stop) {
-    first = from, count = samples_here, next = 0;
-    if (!correlate(stop)) return;
-    // The rows an omp sample goes back to fill the cache: one at a time.
-    const int used = samples.p.method == Method::omp ? 1 : SLOTS;
-    for (GramSample& slot : slots) slot.busy = false;
-    for (int i = 0; i < used; ++i) start(slots[i]);
-    for (bool busy = true; busy && !stopped(stop);) {
-      busy = false;
-      for (int i = 0; i < used; ++i) {
-        if (!slots[i].busy) continue;
-        slots[i].propagate(slots[(i + 1) % SLOTS]);
-        step(slots[i]);
-        busy |= slots[i].busy;
+  void run(Queue& queue) {
+    while (gather(queue)) {
+      multiply(queue);
+      // An omp sample's rows fill the cache: one at a time.
+      const int used = samples.p.method == Method::omp ? 1 : SLOTS;
+      for (GramSample& slot : slots) slot.busy = false;
+      for (int i = 0; i < used; ++i) start(slots[i]);
+      for (bool busy = true; busy && !stopped(queue);) {
+        busy = false;
+        for (int i = 0; i < used; ++i) {
+          if (slots[i].busy) take_turn(slots[i], slots[(i + 1) % SLOTS], queue);
+          busy |= slots[i].busy;
+        }
       }
     }
   }
 
  private:
-  bool correlate(const Stop& stop) {
-    const Atoms& atoms = samples.p.atoms;
-    const int64_t columns = blocks_of(atoms) * BLOCK;
-    for (int64_t i = 0; i < count; ++i) load_sample(samples.p, first + i, samples.residual(i));
-    point_rows(samples.x, atoms.padded_width, count, samples.rows);
-    for (int64_t panel = 0; panel < columns / PANEL && !stopped(stop); ++panel) {
-      const float* products = samples.multiply(count, panel);
-      for (int64_t i = 0; i < count; ++i) copy(correlations + i * columns + panel * PANEL, products + i * PANEL, PANEL);
-    }
-    return !stopped(stop);
+  // Those who wait, and new samples in the places left.
+  bool gather(Queue& queue) {
+    for (int64_t i = 0; i < waiting_count; ++i) members[i] = waiting[i];
+    count = waiting_count;
+    waiting_count = next = 0;
+    int64_t first;
+    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh) members[count++] = {first++, 0};
+    return count > 0 && !stopped(queue);
   }
 
-  // Makes one pick; replaces the sample when it has all.
-  void step(GramSample& slot) {
-    if (slot.wants_pick()) slot.advance();
-    if (slot.wants_pick()) return;
-    slot.finish();
-    start(slot);
+  void multiply(const Queue& queue) {
+    const int64_t panels = blocks_of(samples.p.atoms) * BLOCK / PANEL;
+    for (int64_t i = 0; i < count; ++i) {
+      resume(slots[0], i);
+      samples.rows[i] = samples.residual(i);
+    }
+    samples.pack(count);
+    for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
+      const float* tile = samples.multiply(count, panel);
+      float* to = products + panel * PANEL / BLOCK * GROUP * BLOCK + panel * PANEL % BLOCK;
+      for (int64_t i = 0; i < count; ++i) copy(to + i * BLOCK, tile + i * PANEL, PANEL);
+    }
+  }
+
+  void resume(GramSample& slot, int64_t i) {
+    slot.load(members[i].sample, samples.residual(i));
+    slot.begin();
+    slot.repeat(members[i].steps);
   }
 
   void start(GramSample& slot) {
     slot.busy = next < count;
     if (!slot.busy) return;
     const int64_t i = next++;
-    slot.load(first + i, samples.residual(i));
-    slot.begin(correlations + i * blocks_of(samples.p.atoms) * BLOCK);
-    step(slot);
+    resume(slot, i);
+    slot.rest_on_products(products + i * BLOCK);
+    slot.search();  // products just made tell
+  }
+
+  // Makes one pick and prepares the next one, which waits until the others' turns have brought its memory near.
+  void take_turn(GramSample& slot, const GramSample& other, Queue& queue) {
+    if (slot.wants_pick()) slot.pick();
+    if (slot.wants_pick()) {
+      slot.propagate(other);
+      if (slot.search()) return;
+      waiting[waiting_count++] = {slot.row, slot.steps};
+    } else {
+      slot.finish();
+      add_done(queue, 1);
+    }
+    start(slot);
   }
 };
 
@@ -242,20 +288,29 @@ struct ResidualGroup {
     for (int64_t i = 0; i < GROUP; ++i) (members ? members[i] : counted).lay_out(p, arena);
   }
 
-  void run(int64_t first, int64_t count, const Stop& stop) {
+  void run(Queue& queue) {
+    int64_t first;
+    while (const int64_t count = take(queue, GROUP, first)) {
+      if (!pursue(first, count, queue)) return;
+      add_done(queue, count);
+    }
+  }
+
+ private:
+  bool pursue(int64_t first, int64_t count, const Queue& queue) {
     for (int64_t i = 0; i < count; ++i) {
       members[i].load(first + i, samples.residual(i));
       members[i].begin();
     }
     while (const int64_t pursued = gather(count)) {
-      find_all_peaks(pursued, stop);
-      if (stopped(stop)) return;
+      find_all_peaks(pursued, queue);
+      if (stopped(queue)) return false;
       for (int64_t i = 0; i < pursued; ++i) members[active[i]].absorb(choose(members[active[i]], peaks + i * blocks));
     }
     for (int64_t i = 0; i < count; ++i) members[i].finish();
+    return true;
   }
 
- private:
   int64_t gather(int64_t count) {
     int64_t pursued = 0;
     for (int64_t i = 0; i < count; ++i) {
@@ -263,13 +318,13 @@ struct ResidualGroup {
       active[pursued] = i;
       samples.rows[pursued++] = members[i].residual;
     }
-    for (int64_t i = pursued; pursued > 0 && i < padded_rows(pursued); ++i) samples.rows[i] = samples.rows[0];
+    samples.pack(pursued);
     return pursued;
   }
 
-  void find_all_peaks(int64_t pursued, const Stop& stop) {
+  void find_all_peaks(int64_t pursued, const Queue& queue) {
     for (int64_t i = 0; i < pursued * blocks; ++i) peaks[i] = Vec{};
-    for (int64_t panel = 0; panel < blocks * BLOCK / PANEL && !stopped(stop); ++panel) {
+    for (int64_t panel = 0; panel < blocks * BLOCK / PANEL && !stopped(queue); ++panel) {
       const float* products = samples.multiply(pursued, panel);
       for (int64_t i = 0; i < pursued; ++i) {
         Vec& peak = peaks[i * blocks + panel * PANEL / BLOCK];
@@ -293,6 +348,17 @@ struct ResidualGroup {
     return best;
   }
 };
+
+// Writes the tile of products between the atoms from `first` and from `column` on, and their mirror among older rows.
+void write_products(const Atoms& atoms, int64_t appended_from, int64_t first, int64_t count, int64_t column,
+                    const float* products) {
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t j = 0; j < PANEL; ++j) {
+      const int16_t rounded = int16_t(__builtin_rintf(products[i * PANEL + j] / PRODUCT_STEP));
+      atoms.products[(first + i) * atoms.stride + column + j] = rounded;
+      if (column + j < appended_from) atoms.products[(column + j) * atoms.stride + first + i] = rounded;
+    }
+}
 
 // Pursues over a sample's own picks and the atoms from `known` on.
 struct Replay {
@@ -349,12 +415,12 @@ int64_t pursuit_workspace_bytes(const Pursuit& p) {
   return arena.used;
 }
 
-void pursue_group(const Pursuit& p, int64_t first, int64_t count, const Stop& stop, void* workspace) {
+void pursue(const Pursuit& p, Queue& queue, void* workspace) {
   Arena arena{static_cast<char*>(workspace)};
   if (p.atoms.products)
-    GramGroup(p, arena).run(first, count, stop);
+    GramGroup(p, arena).run(queue);
   else
-    ResidualGroup(p, arena).run(first, count, stop);
+    ResidualGroup(p, arena).run(queue);
 }
 
 int64_t changes_workspace_bytes(const Pursuit& p) {
@@ -363,30 +429,37 @@ int64_t changes_workspace_bytes(const Pursuit& p) {
   return arena.used;
 }
 
-void find_changes(const Pursuit& p, int64_t first, int64_t count, const Stop& stop, void* workspace) {
+void find_changes(const Pursuit& p, Queue& queue, void* workspace) {
   Arena arena{static_cast<char*>(workspace)};
   Replay replay(p, arena);
-  for (int64_t row = first; row < first + count && !stopped(stop); ++row) p.changed[row] = replay.changes(row);
+  int64_t row;
+  while (take(queue, 1, row)) p.changed[row] = replay.changes(row);
 }
 
 void pack_panel(const Atoms& atoms, int64_t panel) {
   float* packed = atoms.panels + panel * PANEL * atoms.width;
   for (int64_t d = 0; d < atoms.width; ++d)
-    for (int64_t i = 0; i < PANEL; ++i) packed[d * PANEL + i] = atoms.rows[(panel * PANEL + i) * atoms.padded_width + d];
+    for (int64_t i = 0; i < PANEL; ++i)
+      packed[d * PANEL + i] = atoms.rows[(panel * PANEL + i) * atoms.padded_width + d];
 }
 
-void multiply_atoms(const Atoms& atoms, int64_t appended_from, int64_t first, int64_t count) {
+int64_t multiply_workspace_bytes(const Atoms& atoms) {
+  return GROUP * (atoms.width + PANEL) * int64_t(sizeof(float));
+}
+
+void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue, void* workspace) {
   const float* rows[GROUP];
-  float products[GROUP * PANEL];
-  point_rows(atoms.rows + first * atoms.padded_width, atoms.padded_width, count, rows);
-  for (int64_t column = 0; column < atoms.count; column += PANEL) {
-    multiply_panel(rows, count, atoms.panels + column * atoms.width, atoms.width, products);
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t j = 0; j < PANEL; ++j) {
-        const int16_t rounded = int16_t(__builtin_rintf(products[i * PANEL + j] / PRODUCT_STEP));
-        atoms.products[(first + i) * atoms.stride + column + j] = rounded;
-        if (column + j < appended_from) atoms.products[(column + j) * atoms.stride + first + i] = rounded;
-      }
+  float* products = static_cast<float*>(workspace);
+  float* packed = products + GROUP * PANEL;
+  int64_t first;
+  while (const int64_t count = take(queue, GROUP, first)) {
+    first += appended_from;
+    for (int64_t i = 0; i < count; ++i) rows[i] = atoms.rows + (first + i) * atoms.padded_width;
+    pack_rows(rows, count, atoms.width, packed);
+    for (int64_t column = 0; column < atoms.count; column += PANEL) {
+      multiply_panel(packed, count, atoms.panels + column * atoms.width, atoms.width, products);
+      write_products(atoms, appended_from, first, count, column, products);
+    }
   }
 }
 

@@ -1,21 +1,22 @@
-// What each ISA's copy of matching_pursuit_simd.cpp offers. Samples and atoms come in groups of at most GROUP.
+// What each ISA's copy of matching_pursuit_simd.cpp offers: work that threads share by taking from one queue.
 #pragma once
 
 #include "common/isa.h"
 #include "matching_pursuit.h"
 
 namespace interpkern {
-constexpr int64_t GROUP = 64;
+constexpr int64_t GROUP = 64;  // vectors multiplied with the atoms at once
 }
 
-#define INTERPKERN_DECLARE(isa)                                                                                \
-  namespace interpkern::isa {                                                                                  \
-  int64_t pursuit_workspace_bytes(const Pursuit& pursuit);                                                     \
-  int64_t changes_workspace_bytes(const Pursuit& pursuit);                                                     \
-  void pack_panel(const Atoms& atoms, int64_t panel);                                                          \
-  void multiply_atoms(const Atoms& atoms, int64_t appended_from, int64_t first, int64_t count);                \
-  void pursue_group(const Pursuit& p, int64_t first, int64_t count, const Stop& stop, void* workspace);        \
-  void find_changes(const Pursuit& p, int64_t first, int64_t count, const Stop& stop, void* workspace);        \
+#define INTERPKERN_DECLARE(isa)                                                                  \
+  namespace interpkern::isa {                                                                    \
+  int64_t pursuit_workspace_bytes(const Pursuit& pursuit);                                       \
+  int64_t changes_workspace_bytes(const Pursuit& pursuit);                                       \
+  int64_t multiply_workspace_bytes(const Atoms& atoms);                                          \
+  void pursue(const Pursuit& pursuit, Queue& queue, void* workspace);                            \
+  void find_changes(const Pursuit& pursuit, Queue& queue, void* workspace);                      \
+  void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue, void* workspace); \
+  void pack_panel(const Atoms& atoms, int64_t panel);                                            \
   }
 INTERPKERN_FOR_EACH_ISA(INTERPKERN_DECLARE)
 #undef INTERPKERN_DECLARE

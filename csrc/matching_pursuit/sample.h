@@ -26,17 +26,17 @@ inline int64_t smaller(int64_t a, int64_t b) {
 
 struct Sample {
   const Pursuit* pursuit;
-  int64_t row;      // of x
-  float* residual;  // (padded_width,)
-  float unit;       // power of two taken out of the sample
+  int64_t row;       // of x
+  float* residual;   // (padded_width,)
+  float unit;        // power of two taken out of the sample
   float norm, left;  // of the sample; of the residual
   int64_t steps;
-  int32_t* picks;   // (K,) in the output
-  float* values;    // (K,) in the output; omp and the refit: scratch until the end
+  int32_t* picks;  // (K,) in the output
+  float* values;   // (K,) in the output; omp and the refit: scratch until the end
   bool ended;
 
-  int64_t size;          // atoms in the support, whose coefficients follow
-  float* coefficients;   // (capacity,)
+  int64_t size;         // atoms in the support, whose coefficients follow
+  float* coefficients;  // (capacity,)
   OrthogonalBasis basis;
   NonnegativeSystem system;
 
@@ -64,8 +64,13 @@ struct Sample {
                 0,
                 0};
     } else {
-      basis = {room, width, arena.take<float>(room * width), arena.take<float>(room * room), arena.take<float>(room),
-               arena.take<float>(room), 0};
+      basis = {room,
+               width,
+               arena.take<float>(room * width),
+               arena.take<float>(room * room),
+               arena.take<float>(room),
+               arena.take<float>(room),
+               0};
     }
   }
 
@@ -113,11 +118,21 @@ struct Sample {
     left = interpkern::INTERPKERN_ISA::norm(residual, width);
   }
 
+  // Makes the picks of an earlier start again, with the same arithmetic.
+  void repeat(int64_t made) {
+    while (steps < made) {
+      Best pick;
+      pick.consider(picks[steps], correlation(picks[steps]), pursuit->nonnegative);
+      absorb(pick);
+    }
+  }
+
   // Writes the sample's outputs.
   void finish() {
     if (pursuit->method == Method::mp_refit) refit();
     if (pursuit->method == Method::omp)
       for (int64_t i = 0; i < steps; ++i) values[i] = coefficients[i];
+    if (pursuit->method != Method::mp) left = distance();
     for (int64_t i = 0; i < steps; ++i) values[i] *= unit;
     for (int64_t i = steps; i < pursuit->picks; ++i) picks[i] = -1, values[i] = 0;
     pursuit->residual_norm[row] = left * unit;
@@ -162,6 +177,13 @@ struct Sample {
     }
   }
 
+  // Of the sample from what its coefficients decode to; large coefficients that cancel leave more than the projection.
+  float distance() {
+    load_sample(*pursuit, row, residual);
+    for (int64_t i = 0; i < steps; ++i) add_scaled(residual, -values[i], atom(picks[i]), pursuit->atoms.padded_width);
+    return interpkern::INTERPKERN_ISA::norm(residual, pursuit->atoms.padded_width);
+  }
+
   void refit() {
     const int64_t made = steps;
     steps = 0;
@@ -175,7 +197,6 @@ struct Sample {
     } else {
       refit_basis();
     }
-    if (steps > 0) left = interpkern::INTERPKERN_ISA::norm(residual, pursuit->atoms.padded_width);
   }
 
   // Atoms that depend on earlier ones keep coefficient 0.

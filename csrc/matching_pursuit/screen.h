@@ -26,7 +26,8 @@ struct Best {
 
   void consider(int64_t atom, float value, bool nonnegative) {
     const float value_size = magnitude(value, nonnegative);
-    if (value_size > size || (value_size == size && atom < index)) index = int32_t(atom), correlation = value, size = value_size;
+    if (value_size > size || (value_size == size && atom < index))
+      index = int32_t(atom), correlation = value, size = value_size;
   }
 };
 
@@ -57,6 +58,12 @@ inline void find_peaks(const float* correlations, int64_t blocks, bool nonnegati
   }
 }
 
+INTERPKERN_INLINE void fetch_block(const int16_t* row, int64_t block) {
+  constexpr int64_t LINE = 32;
+  if (row)
+    for (int64_t i = 0; i < BLOCK; i += LINE) __builtin_prefetch(row + block * BLOCK + i, 0, 2);
+}
+
 // correlations += factor * row; `next` is a row to fetch meanwhile.
 template <bool NONNEGATIVE>
 inline void add_row(float* correlations, float factor, const int16_t* row, int64_t blocks, Vec* peaks,
@@ -64,8 +71,7 @@ inline void add_row(float* correlations, float factor, const int16_t* row, int64
   const Vec f = broadcast(factor);
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t at = block * BLOCK;
-    if (next)
-      for (int64_t i = 0; i < BLOCK; i += 32) __builtin_prefetch(next + at + i, 0, 2);
+    fetch_block(next, block);
     Vec peak[2]{};
     for (int64_t i = 0; i < BLOCK; i += 2 * LANES)
       for (int half = 0; half < 2; ++half) {
@@ -78,40 +84,76 @@ inline void add_row(float* correlations, float factor, const int16_t* row, int64
   }
 }
 
-// A row of the Gram and what it is multiplied by.
-struct Term {
-  const int16_t* row;
-  float factor;
+// Rows of the Gram, two and two interleaved, and 16-bit weights for them: the sum of a pair is one instruction.
+struct WeightedRows {
+  int16_t* pairs;    // (pairs, columns, 2)
+  int32_t* weights;  // (pairs,) the second row's in the high half
+  int64_t columns, size;
+  float scale;  // value of a unit of weight times a unit of the Gram
+
+  // Copies a block of `row` to place `at`, the second of a pair next to the first.
+  void place(int64_t at, const int16_t* row, int64_t block) {
+    int32_t* pair = reinterpret_cast<int32_t*>(pairs + at / 2 * columns * 2) + block * BLOCK;
+    const int16_t* from = row + block * BLOCK;
+    if (at % 2 == 0)
+      for (int64_t i = 0; i < BLOCK; ++i) pair[i] = uint16_t(from[i]);
+    else
+      for (int64_t i = 0; i < BLOCK; ++i) pair[i] |= int32_t(uint32_t(uint16_t(from[i])) << 16);
+  }
+
+  // Rounds the values, and returns what the sum over rows of unit products may be off by.
+  float weigh(const float* values) {
+    float sum = 0, largest = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      const float value = __builtin_fabsf(values[i]);
+      sum += value;
+      largest = value > largest ? value : largest;
+    }
+    if (sum == 0) {
+      for (int64_t pair = 0; 2 * pair < size; ++pair) weights[pair] = 0;
+      return scale = 0;
+    }
+    // Neither a weight nor the sum of all, times the largest product, may overflow.
+    const float by_sum = (65000.0f - float(size)) / sum, by_largest = 32000.0f / largest;
+    const float unit = by_sum < by_largest ? by_sum : by_largest;
+    for (int64_t pair = 0; 2 * pair < size; ++pair) {
+      const int32_t low = int32_t(__builtin_rintf(values[2 * pair] * unit));
+      const int32_t high = 2 * pair + 1 < size ? int32_t(__builtin_rintf(values[2 * pair + 1] * unit)) : 0;
+      weights[pair] = int32_t(uint32_t(high) << 16 | (uint32_t(low) & 0xffff));
+    }
+    scale = PRODUCT_STEP / unit;
+    return float(size) * 0.5f / unit;
+  }
 };
 
 constexpr int STRIP = REGISTERS / 2;  // vectors summed at once
 constexpr int64_t STRIP_ATOMS = STRIP * LANES;
 
-// out[0 .. STRIP_ATOMS) = base + sum of the terms, at the atoms from `at` on
-INTERPKERN_INLINE void sum_strip(const float* base, const Term* terms, int64_t count, int64_t at, Vec (&out)[STRIP]) {
-  for (int v = 0; v < STRIP; ++v) out[v] = read(base + at + v * LANES);
-  for (int64_t t = 0; t < count; ++t) {
-    const Vec factor = broadcast(terms[t].factor);
-    const int16_t* row = terms[t].row + at;
-    for (int v = 0; v < STRIP; ++v) out[v] = fma(factor, widen(row + v * LANES), out[v]);
+// out[0 .. STRIP_ATOMS) = base - weighted sum of the rows, at the atoms from `at` on
+INTERPKERN_INLINE void sum_strip(const float* base, const WeightedRows& rows, int64_t at, Vec (&out)[STRIP]) {
+  Int sums[STRIP]{};
+  for (int64_t pair = 0; 2 * pair < rows.size; ++pair) {
+    const Int weights = Int{} + rows.weights[pair];
+    const int16_t* from = rows.pairs + (pair * rows.columns + at) * 2;
+    INTERPKERN_OPAQUE_POINTER(from);
+    for (int v = 0; v < STRIP; ++v) sums[v] += multiply_pairs(from + v * 2 * LANES, weights);
   }
+  const Vec scale = broadcast(-rows.scale);
+  for (int v = 0; v < STRIP; ++v) out[v] = fma(scale, to_float(sums[v]), read(base + at + v * LANES));
 }
 
-// Peaks of base + sum of the terms, which are never stored; the last term's row is fetched ahead.
+// Peaks of base - weighted sum of the rows, which is never stored. The last row comes from `fresh`, fetched ahead.
 template <bool NONNEGATIVE>
-inline void sum_rows(const float* base, const Term* terms, int64_t count, int64_t blocks, Vec* peaks) {
-  constexpr int64_t AHEAD = 4 * BLOCK;
-  const int16_t* fresh = terms[count - 1].row;
-  const int64_t end = blocks * BLOCK;
-  for (int64_t at = 0; at < (AHEAD < end ? AHEAD : end); at += 32) __builtin_prefetch(fresh + at, 0, 2);
+inline void sum_rows(const float* base, WeightedRows& rows, const int16_t* fresh, int64_t blocks, Vec* peaks) {
+  constexpr int64_t AHEAD = 4;
+  for (int64_t block = 0; block < AHEAD && block < blocks; ++block) fetch_block(fresh, block);
   for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t ahead = block * BLOCK + AHEAD;
-    if (ahead < end)
-      for (int64_t i = 0; i < BLOCK; i += 32) __builtin_prefetch(fresh + ahead + i, 0, 2);
+    if (block + AHEAD < blocks) fetch_block(fresh, block + AHEAD);
+    rows.place(rows.size - 1, fresh, block);
     Vec peak{};
     for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += STRIP_ATOMS) {
       Vec sums[STRIP];
-      sum_strip(base, terms, count, at, sums);
+      sum_strip(base, rows, at, sums);
       for (int v = 0; v < STRIP; ++v) peak = max(peak, magnitude(sums[v], NONNEGATIVE));
     }
     peaks[block] = peak;

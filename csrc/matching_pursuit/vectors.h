@@ -65,8 +65,9 @@ inline float load_sample(const Pursuit& p, int64_t sample, float* x) {
     for (int64_t d = 0; d < width; ++d) x[d] = exact_float32(uint32_t(static_cast<const uint16_t*>(p.x)[at + d]) << 16);
   for (int64_t d = width; d < p.atoms.padded_width; ++d) x[d] = 0;
 
-  float largest = 0;
-  for (int64_t d = 0; d < width; ++d) largest = __builtin_fabsf(x[d]) > largest ? __builtin_fabsf(x[d]) : largest;
+  Vec largest_lanes{};
+  for (int64_t d = 0; d < p.atoms.padded_width; d += LANES) largest_lanes = max(largest_lanes, abs(read(x + d)));
+  const float largest = largest_lane(largest_lanes);
   uint32_t bits;
   __builtin_memcpy(&bits, &largest, sizeof bits);
   uint32_t exponent = bits >> 23;  // biased by 127

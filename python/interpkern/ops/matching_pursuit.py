@@ -132,6 +132,8 @@ def path_changes(
     if len(code) != len(problem.x):
         raise ShapeError(f"code: expected {len(problem.x)} samples to match x, got {len(code)}")
     known = integer("known", known, 0, len(problem.atoms))
+    if code.indices.numel() and int(code.indices.max()) >= known:
+        raise ValueError(f"code: expected indices of the first {known} atoms, got {int(code.indices.max())}")
     chosen = choose("matching_pursuit", BACKENDS, backend, problem)
     if chosen.name in REPLAYS:
         return REPLAYS[chosen.name](problem, code, known)
@@ -178,11 +180,15 @@ def _prepared(gram: Any, atoms: torch.Tensor) -> Prepared | None:
             raise ShapeError(
                 f"gram: expected one of {tuple(atoms.shape)} to match atoms, got {tuple(gram.atoms.shape)}"
             )
+        if not gram.holds(atoms) and not torch.equal(gram.atoms, atoms.to(gram.atoms.dtype)):
+            raise ValueError(
+                "gram: expected the Gram of these atoms, got that of others; pass Gram(atoms), or its .atoms"
+            )
         return gram.prepared
     if gram is None:
         return None
     dimensions = Dimensions({"M": len(atoms)}, {"M": "atoms"})
-    products = dimensions.tensor("gram", gram, "M M", FLOATS)
+    products = dimensions.tensor("gram", gram, "M M", (torch.float32, torch.float64))
     if products.device != atoms.device:
         raise ValueError(f"gram: expected device {atoms.device} to match atoms, got {products.device}")
     return Gram.from_products(atoms, products.to(torch.float32)).prepared

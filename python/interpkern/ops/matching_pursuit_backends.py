@@ -42,7 +42,7 @@ def gram_pays(problem: Problem) -> bool:
 
 
 def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None]:
-    gram = problem.gram or Gram(problem.atoms, products=products, threads=problem.threads).prepared
+    gram = problem.gram or Gram.trusting(problem.atoms, products=products, threads=problem.threads).prepared
     assert gram is not None
     return gram._asdict()
 

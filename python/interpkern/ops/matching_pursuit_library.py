@@ -47,11 +47,16 @@ def _matching_pursuit(
     threads: int,
     backend: str,
 ) -> Picks:
-    prepared = Prepared(*gram) if gram else None
+    prepared = Prepared(_present(gram[0]), *gram[1:]) if gram else None
     problem = Problem(x, atoms, k, method, nonnegative, tol, prepared, precision, threads)
     run = next(known.run for known in BACKENDS if known.name == backend)
     picks: Picks = run(problem, _progress.get())
     return picks
+
+
+def _present(rows: torch.Tensor | None) -> torch.Tensor:
+    assert rows is not None
+    return rows
 
 
 def _fake(x: torch.Tensor, atoms: torch.Tensor, k: int, *settings: object) -> Picks:

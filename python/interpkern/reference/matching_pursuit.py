@@ -161,7 +161,7 @@ def least_squares(chosen: torch.Tensor, x: torch.Tensor, level: float) -> torch.
 
 
 def nonnegative_least_squares(chosen: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """The same under coefficients >= 0, a row at a time, scaled because the solver's own tolerance is absolute."""
+    """The same under coefficients >= 0, a row at a time; scaled, since some solvers have an absolute tolerance."""
     scale = norms(x)
     targets = (x / scale[:, None]).cpu().numpy()
     columns = chosen.mT.cpu().numpy()
