@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from interpkern.errors import BackendUnavailable, DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from interpkern import memorisation
+    from interpkern import activations, data, itda, memorisation, models
+    from interpkern.activations import Activations
+    from interpkern.itda import ITDA
     from interpkern.memorisation import memorise
     from interpkern.ops.gram import Gram
     from interpkern.ops.matching_pursuit import matching_pursuit
@@ -15,23 +17,35 @@ if TYPE_CHECKING:
 
 __version__ = version("interpkern")
 __all__ = [
+    "ITDA",
+    "Activations",
     "BackendUnavailable",
     "DTypeError",
     "Gram",
     "ShapeError",
     "SparseCode",
     "__version__",
+    "activations",
+    "data",
+    "itda",
     "matching_pursuit",
     "memorisation",
     "memorise",
+    "models",
 ]
 
 _LAZY = {
+    "Activations": ("interpkern.activations", "Activations"),
+    "ITDA": ("interpkern.itda", "ITDA"),
     "Gram": ("interpkern.ops.gram", "Gram"),
     "SparseCode": ("interpkern.ops.sparse_code", "SparseCode"),
+    "activations": ("interpkern.activations", None),
+    "data": ("interpkern.data", None),
+    "itda": ("interpkern.itda", None),
     "matching_pursuit": ("interpkern.ops.matching_pursuit", "matching_pursuit"),
     "memorisation": ("interpkern.memorisation", None),
     "memorise": ("interpkern.memorisation", "memorise"),
+    "models": ("interpkern.models", None),
 }
 """What needs torch, by name: its module and its name there; imported when first used, so that the CLI starts fast."""
 

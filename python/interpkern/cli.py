@@ -1,4 +1,4 @@
-"""The command line: `interpkern memorise | demo | doctor`. What needs torch is imported when a command runs."""
+"""The command line: `interpkern memorise | demo | models | doctor`. What needs torch is imported by the commands."""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +12,14 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from interpkern import __version__
-from interpkern.errors import BackendUnavailable
+from interpkern.cli_models import models
+from interpkern.errors import BackendUnavailable, MissingExtra
 
 LAZY = {"memorise": "interpkern.cli_memorise"}
 """Commands whose options are read off the API, which takes seconds to import: the module with their `command`."""
 PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 """Help that keeps the names of options whole at 80 columns."""
-REFUSALS = (ValueError, TypeError, OSError, MemoryError, RuntimeError)
+REFUSALS = (ValueError, TypeError, OSError, MemoryError, MissingExtra, RuntimeError)
 
 
 class LazyGroup(TyperGroup):
@@ -64,6 +65,7 @@ def _is_refusal(error: Exception) -> bool:
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, **PLAIN)
+app.add_typer(models, name="models")
 
 
 def _print_version(wanted: bool) -> None:
