@@ -125,7 +125,7 @@ def test_products_the_bounds_do_not_allow_for_are_refused() -> None:
     with pytest.raises(TypeError, match="gram"):
         pursue(x, atoms, 9, gram=products.half())
     products[130, 7] += 1e-3
-    with pytest.raises(ValueError, match="gram: .* row 130"):
+    with pytest.raises(ValueError, match=r"gram: .* row 130"):
         pursue(x, atoms, 9, gram=products)
 
 

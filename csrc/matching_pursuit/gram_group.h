@@ -1,0 +1,102 @@
+// Pursuit over the Gram.
+#pragma once
+
+#include "gram_sample.h"
+
+namespace interpkern::INTERPKERN_ISA {
+namespace {
+
+// Takes turns with several samples, so that each one's row of the Gram arrives while the others are worked on.
+struct GramGroup {
+  static constexpr int SLOTS = 2;
+  struct Member {
+    int64_t sample, steps;  // picks made before its products were too rough
+  };
+  Samples samples;
+  float* products;            // (blocks, GROUP, BLOCK), so that a panel's are written close together
+  Member *members, *waiting;  // (GROUP,) in this round; for the next one
+  GramSample slots[SLOTS];
+  int64_t count = 0, next = 0, waiting_count = 0;
+
+  GramGroup(const Pursuit& p, Arena& arena)
+      : samples(p, arena),
+        products(arena.take<float>(blocks_of(p.atoms) * GROUP * BLOCK)),
+        members(arena.take<Member>(GROUP)),
+        waiting(arena.take<Member>(GROUP)) {
+    for (GramSample& slot : slots) slot.lay_out(p, arena);
+  }
+
+  void run(Queue& queue) {
+    while (gather(queue)) {
+      multiply(queue);
+      // An omp sample's rows fill the cache: one at a time.
+      const int used = samples.p.method == Method::omp ? 1 : SLOTS;
+      for (GramSample& slot : slots) slot.busy = false;
+      for (int i = 0; i < used; ++i) start(slots[i]);
+      for (bool busy = true; busy && !stopped(queue);) {
+        busy = false;
+        for (int i = 0; i < used; ++i) {
+          if (slots[i].busy) take_turn(slots[i], slots[(i + 1) % SLOTS], queue);
+          busy |= slots[i].busy;
+        }
+      }
+    }
+  }
+
+ private:
+  // Those who wait, and new samples in the places left.
+  bool gather(Queue& queue) {
+    for (int64_t i = 0; i < waiting_count; ++i) members[i] = waiting[i];
+    count = waiting_count;
+    waiting_count = next = 0;
+    int64_t first;
+    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh) members[count++] = {first++, 0};
+    return count > 0 && !stopped(queue);
+  }
+
+  void multiply(const Queue& queue) {
+    const int64_t panels = blocks_of(samples.p.atoms) * BLOCK / PANEL;
+    for (int64_t i = 0; i < count; ++i) {
+      resume(slots[0], i);
+      samples.rows[i] = samples.residual(i);
+    }
+    samples.pack(count);
+    for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
+      const float* tile = samples.multiply(count, panel);
+      float* to = products + panel * PANEL / BLOCK * GROUP * BLOCK + panel * PANEL % BLOCK;
+      for (int64_t i = 0; i < count; ++i) copy(to + i * BLOCK, tile + i * PANEL, PANEL);
+    }
+  }
+
+  void resume(GramSample& slot, int64_t i) {
+    slot.load(members[i].sample, samples.residual(i));
+    slot.begin();
+    slot.repeat(members[i].steps);
+  }
+
+  void start(GramSample& slot) {
+    slot.busy = next < count;
+    if (!slot.busy) return;
+    const int64_t i = next++;
+    resume(slot, i);
+    slot.rest_on_products(products + i * BLOCK);
+    slot.search();  // products just made tell
+  }
+
+  // Makes one pick and prepares the next one, which waits until the others' turns have brought its memory near.
+  void take_turn(GramSample& slot, const GramSample& other, Queue& queue) {
+    if (slot.wants_pick()) slot.pick();
+    if (slot.wants_pick()) {
+      slot.propagate(other);
+      if (slot.search()) return;
+      waiting[waiting_count++] = {slot.row, slot.steps};
+    } else {
+      slot.finish();
+      add_done(queue, 1);
+    }
+    start(slot);
+  }
+};
+
+}  // namespace
+}  // namespace interpkern::INTERPKERN_ISA

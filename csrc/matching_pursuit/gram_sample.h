@@ -1,0 +1,152 @@
+// One sample on the Gram: what may be its next pick, from cheap numbers with a bound on their error.
+#pragma once
+
+#include "samples.h"
+
+namespace interpkern::INTERPKERN_ISA {
+namespace {
+
+// A sample whose correlations with all atoms are kept up to date through rows of the Gram.
+struct GramSample : Sample {
+  float* correlations;  // (blocks * BLOCK,) as of `base_coefficients`; mp: as of now
+  Vec* peaks;           // (blocks,)
+  float* base_coefficients;
+  WeightedRows rows;  // omp: those of the support, weighted by what the coefficients have changed by since
+  float* changes;
+  int64_t blocks;
+  float base_bound, bound;  // how far the correlations behind the peaks may be from the dots
+  int64_t steps_at_rest;    // picks made by then
+  bool busy;
+
+  void lay_out(const Pursuit& p, Arena& arena) {
+    Sample::lay_out(p, arena);
+    blocks = blocks_of(p.atoms);
+    correlations = arena.take<float>(blocks * BLOCK);
+    peaks = arena.take<Vec>(blocks);
+    const int64_t room = p.method == Method::omp ? capacity(p) : 0, pairs = (room + 1) / 2, columns = blocks * BLOCK;
+    base_coefficients = arena.take<float>(room);
+    changes = arena.take<float>(room);
+    rows = {arena.take<int16_t>(pairs * columns * 2), arena.take<int32_t>(pairs), columns, 0, 0};
+  }
+
+  // Takes over the residual's products with all atoms; each block's lie GROUP blocks behind those of the one before.
+  void rest_on_products(const float* products) {
+    for (int64_t block = 0; block < blocks; ++block)
+      copy(correlations + block * BLOCK, products + block * GROUP * BLOCK, BLOCK);
+    rest_on(product_error(pursuit->atoms.width) * left);
+  }
+
+  // Makes the pick that `search` has prepared.
+  void pick() {
+    Best best;
+    for (int i = 0; i < candidate_count; ++i)
+      best.consider(candidates[i], correlation(candidates[i]), pursuit->nonnegative);
+    const float before = left;
+    absorb(best);
+    if (ended) return;
+    if (pursuit->method == Method::omp)
+      weigh_rows();
+    else
+      bound += __builtin_fabsf(best.correlation) * gram_error(pursuit->atoms.width) + 4 * ROUNDING * before;
+  }
+
+  // Brings the peaks up to date with the last pick; fetches what `other` will need meanwhile.
+  void propagate(const GramSample& other) {
+    const bool nonnegative = pursuit->nonnegative;
+    const int16_t* fresh = product_row(picks[steps - 1]);
+    if (pursuit->method == Method::omp)
+      return (nonnegative ? sum_rows<true> : sum_rows<false>)(correlations, rows, fresh, blocks, peaks);
+    const int16_t* next = other.busy && other.candidate_count > 0 ? product_row(other.candidates[0]) : nullptr;
+    (nonnegative ? add_row<true> : add_row<false>)(correlations, -values[steps - 1] * PRODUCT_STEP, fresh, blocks,
+                                                   peaks, next);
+  }
+
+  // Lists the atoms that may be the next pick, none when the residual is at rounding level. False when the correlations
+  // have become too rough to tell, and have to be multiplied anew.
+  bool search() {
+    const float peak = largest_peak(peaks, blocks);
+    candidate_count = 0;
+    if (peak + bound <= LEVEL * norm) return true;
+    if (!(peak > 2 * bound && collect(pursuit->exact ? peak - 2 * bound : peak))) {
+      if (steps > steps_at_rest) return false;
+      correlate_exactly();
+      collect(largest_peak(peaks, blocks));
+    }
+    for (int i = 0; i < candidate_count && i < FETCHED; ++i)
+      for (int64_t d = 0; d < pursuit->atoms.padded_width; d += LINE) __builtin_prefetch(atom(candidates[i]) + d);
+    return true;
+  }
+
+ private:
+  static constexpr int MOST = 256, FETCHED = 4;
+  int32_t candidates[MOST];
+  int candidate_count;
+
+  const int16_t* product_row(int64_t index) const { return pursuit->atoms.products + index * pursuit->atoms.stride; }
+
+  // The correlations stand for the coefficients as they are now.
+  void rest_on(float error) {
+    base_bound = bound = error;
+    steps_at_rest = steps;
+    rows.size = 0;
+    if (pursuit->method == Method::omp)
+      for (int64_t i = 0; i < size; ++i) base_coefficients[i] = coefficients[i];
+    find_peaks(correlations, blocks, pursuit->nonnegative, peaks);
+  }
+
+  void weigh_rows() {
+    for (; rows.size < size; ++rows.size) {
+      if (rows.size >= steps_at_rest) base_coefficients[rows.size] = 0;
+      if (rows.size < size - 1)  // the last one is placed as it is first summed
+        for (int64_t block = 0; block < blocks; ++block) rows.place(rows.size, product_row(picks[rows.size]), block);
+    }
+    float moved = 0, sum = norm;
+    for (int64_t i = 0; i < size; ++i) {
+      changes[i] = coefficients[i] - base_coefficients[i];
+      moved += __builtin_fabsf(changes[i]);
+      sum += __builtin_fabsf(coefficients[i]);
+    }
+    bound = base_bound + rows.weigh(changes) + moved * gram_error(pursuit->atoms.width) + 4 * ROUNDING * sum;
+  }
+
+  // Lists the atoms that reach `least`; false when they are too many, or none may be picked.
+  bool collect(float least) {
+    const Vec threshold = broadcast(least);
+    float values[BLOCK];
+    candidate_count = 0;
+    for (int64_t block = 0; block < blocks; ++block) {
+      if (!any_at_least(peaks[block], threshold)) continue;
+      block_correlations(block, values);
+      for (int64_t i = 0; i < BLOCK; i += LANES) {
+        if (!any_at_least(magnitude(read(values + i), pursuit->nonnegative), threshold)) continue;
+        for (int64_t lane = i; lane < i + LANES; ++lane) {
+          const int64_t index = block * BLOCK + lane;
+          if (!(magnitude(values[lane], pursuit->nonnegative) >= least) || index >= pursuit->atoms.count) continue;
+          if (chosen().has(index)) continue;
+          if (candidate_count == MOST) return bound == 0;  // then all are equal, and the lowest is listed
+          candidates[candidate_count++] = int32_t(index);
+          if (!pursuit->exact) return true;
+        }
+      }
+    }
+    return candidate_count > 0 || bound == 0;
+  }
+
+  void block_correlations(int64_t block, float* out) const {
+    for (int64_t at = 0; at < BLOCK; at += STRIP_ATOMS) {
+      Vec sums[STRIP];
+      sum_strip(correlations, rows, block * BLOCK + at, sums);
+      for (int v = 0; v < STRIP; ++v) write(out + at + v * LANES, sums[v]);
+    }
+  }
+
+  void correlate_exactly() {
+    for (int64_t index = 0; index < pursuit->atoms.count; ++index) correlations[index] = correlation(index);
+    const Chosen taken = chosen();
+    for (int64_t i = 0; i < taken.count; ++i) correlations[taken.indices[i]] = 0;
+    rest_on(0);
+  }
+};
+
+}  // namespace
+}  // namespace interpkern::INTERPKERN_ISA
