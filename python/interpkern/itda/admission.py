@@ -1,0 +1,144 @@
+"""Which rows become atoms: every row is tested against the dictionary as it stands at its turn.
+
+This is the dictionary that batches of one row give. Rows are encoded a block at a time; once a row is accepted, those
+of the later rows whose path its atom enters are encoded anew when their turn comes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy
+import torch
+from numpy.typing import NDArray
+
+from interpkern.itda.atoms import Atoms
+from interpkern.itda.pursuit import Pursuit, norms
+from interpkern.itda.rows import Rows
+from interpkern.ops.sparse_code import SparseCode
+
+SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024
+FEW, MANY = 0, 2
+ROUNDING = 1e-12
+"""Relative loss that float32 leaves of a row which is a sum of atoms; no threshold is below it."""
+EARLY = 1 - 1e-5
+"""Rows stop a hair below the threshold, so that a row which stopped has passed in spite of rounding."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The loss above which a row becomes an atom."""
+
+    value: float
+    relative: bool
+
+    @property
+    def tol(self) -> float | None:
+        """Where encoding may stop, because residuals never grow: the row will pass."""
+        return math.sqrt(max(self.value, ROUNDING)) * EARLY if self.relative else None
+
+    def losses(self, residual_norm: NDArray[numpy.float32], norm: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
+        """||x - x_hat||^2, as a share of ||x||^2 where relative; 0 for rows of zeros."""
+        whole = numpy.where(norm > 0, norm, 1) if self.relative else 1
+        return numpy.square(residual_norm.astype(numpy.float64) / whole)
+
+    def exceeded(self, losses: NDArray[numpy.float64], norm: NDArray[numpy.float64]) -> NDArray[numpy.bool_]:
+        """Which rows are to become atoms."""
+        rounding = ROUNDING if self.relative else ROUNDING * numpy.square(norm)
+        return losses > numpy.maximum(self.value, rounding)
+
+
+class Admission:
+    """A dictionary that grows by the rows it cannot reconstruct."""
+
+    def __init__(self, atoms: Atoms, pursuit: Pursuit, threshold: Threshold) -> None:
+        self.atoms = atoms
+        self.pursuit = pursuit
+        self.threshold = threshold
+        self._block = SMALLEST_BLOCK
+
+    def test(self, rows: Rows) -> int:
+        """Test centred float32 rows in order; returns how many were tested before the dictionary was full."""
+        done = 0
+        while done < len(rows) and not self.atoms.full:
+            block = rows[done : done + self._block]
+            before = len(self.atoms)
+            done += self._test_block(block)
+            self._adapt(len(self.atoms) - before)
+        return done
+
+    def failing(self, rows: Rows) -> Rows:
+        """The rows that fail against the dictionary as it stands."""
+        block = _Block(rows, self)
+        return rows[torch.from_numpy(block.all_failing())]
+
+    def _test_block(self, rows: Rows) -> int:
+        block = _Block(rows, self)
+        start = 0
+        while (row := block.next_failing(start)) < len(rows):
+            self.atoms.append(rows, row, float(block.norms[row]), float(block.losses[row]))
+            start = row + 1
+            if self.atoms.full:
+                return start
+            block.atom_came(start)
+        return len(rows)
+
+    def _adapt(self, accepted: int) -> None:
+        """Keep the acceptances of a block few: each costs a test of the rows behind it. Results don't depend on it."""
+        if accepted <= FEW:
+            self._block = min(2 * self._block, LARGEST_BLOCK)
+        elif accepted >= MANY:
+            self._block = max(self._block // 2, SMALLEST_BLOCK)
+
+
+class _Block:
+    """Rows with their codes over the growing dictionary; `stale` marks those that must be encoded before use."""
+
+    def __init__(self, rows: Rows, admission: Admission) -> None:
+        self.values = rows.values
+        self.norms = norms(rows.values)
+        self.losses = numpy.zeros(len(rows))
+        self._gram, self._pursuit = admission.atoms.gram, admission.pursuit
+        self._threshold = admission.threshold
+        self._fails = numpy.zeros(len(rows), bool)
+        self._stale = numpy.ones(len(rows), bool)
+        self._indices = torch.full((len(rows), admission.pursuit.k), -1, dtype=torch.int32)
+
+    def next_failing(self, start: int) -> int:
+        """The first row from `start` that fails, or the number of rows."""
+        while True:
+            row = start + _first(self._fails[start:] & ~self._stale[start:])
+            due = start + numpy.flatnonzero(self._stale[start:row])
+            if len(due) == 0:
+                return row
+            self._encode(due)
+
+    def all_failing(self) -> NDArray[numpy.bool_]:
+        """(n,) which rows fail."""
+        self._encode(numpy.flatnonzero(self._stale))
+        return self._fails
+
+    def atom_came(self, start: int) -> None:
+        """Mark the rows from `start` whose path the newest atom enters."""
+        if start == len(self.values):
+            return
+        known = len(self._gram) - 1
+        if known == 0:
+            self._stale[start:] = True
+            return
+        indices = self._indices[start:]
+        code = SparseCode(indices, torch.zeros(indices.shape), torch.zeros(len(indices)))
+        changed = self._pursuit.changed(self.values[start:], self._gram, code, known=known, tol=self._threshold.tol)
+        self._stale[start:] |= changed.numpy()
+
+    def _encode(self, due: NDArray[numpy.int64]) -> None:
+        at = torch.from_numpy(due)
+        code = self._pursuit.encode(self.values[at], self._gram, tol=self._threshold.tol)
+        self._indices[at] = code.indices
+        self.losses[due] = self._threshold.losses(code.residual_norm.numpy(), self.norms[due])
+        self._fails[due] = self._threshold.exceeded(self.losses[due], self.norms[due])
+        self._stale[due] = False
+
+
+def _first(marks: NDArray[numpy.bool_]) -> int:
+    """The place of the first True, or the length."""
+    return int(marks.argmax()) if marks.any() else len(marks)

@@ -1,0 +1,98 @@
+"""The atoms of a dictionary, each with its label and its story in one record."""
+
+import numpy
+import pandas
+import torch
+from numpy.typing import NDArray
+
+from interpkern.itda.rows import Rows
+from interpkern.ops.gram import Gram
+
+RECORD = numpy.dtype(
+    [
+        ("prompt_id", numpy.int64),
+        ("position", numpy.int64),
+        ("token_id", numpy.int64),
+        ("source_norm", numpy.float64),
+        ("birth_step", numpy.int64),
+        ("admission_loss", numpy.float64),
+    ]
+)
+"""Its label; its token or -1; the norm of its centred activation; the number of its row, and the loss of that then."""
+
+
+class Atoms:
+    """Unit rows and their records; `append` is the only way in, and takes both."""
+
+    def __init__(self, width: int, limit: int | None = None, threads: int | None = None) -> None:
+        self.limit = limit
+        self._threads = threads
+        self._rows = torch.empty(0, width)
+        self._gram: Gram | None = None
+        self._records = numpy.empty(0, RECORD)
+        self._count = 0
+
+    @classmethod
+    def restored(
+        cls,
+        atoms: torch.Tensor,
+        records: NDArray[numpy.void],
+        limit: int | None = None,
+        threads: int | None = None,
+    ) -> "Atoms":
+        """Atoms that were built before; their (M, D) rows and their records are copied."""
+        new = cls(atoms.shape[1], limit, threads)
+        new._rows = atoms.clone(memory_format=torch.contiguous_format)
+        new._records, new._count = records.copy(), len(records)
+        return new
+
+    def append(self, rows: Rows, row: int, norm: float, loss: float) -> None:
+        """Make an atom of one of the (centred) rows."""
+        unit = (rows.values[row].double() / norm).float()
+        prompt, position = rows.labels[row].tolist()
+        if self._count == len(self._records):
+            self._records = numpy.concatenate([self._records, numpy.empty(max(64, self._count), RECORD)])
+        self._records[self._count] = (prompt, position, int(rows.tokens[row]), norm, int(rows.numbers[row]), loss)
+        self.gram.append(unit[None])
+        self._count += 1
+
+    def first(self, count: int) -> "Atoms":
+        """A copy with the first `count` atoms alone."""
+        return Atoms.restored(self.values[:count], self.records[:count], self.limit, self._threads)
+
+    def __len__(self) -> int:
+        """M, the number of atoms."""
+        return self._count
+
+    @property
+    def full(self) -> bool:
+        """Whether no more atoms are to come."""
+        return self.limit is not None and self._count >= self.limit
+
+    @property
+    def gram(self) -> Gram:
+        """The atoms as the kernels take them; made when it is first needed."""
+        if self._gram is None:
+            self._gram = Gram(self._rows, threads=self._threads)
+            self._rows = self._rows[:0]
+        return self._gram
+
+    @property
+    def values(self) -> torch.Tensor:
+        """(M, D) float32 unit rows; a view, not to be written to."""
+        return self._rows if self._gram is None else self._gram.atoms
+
+    @property
+    def records(self) -> NDArray[numpy.void]:
+        """(M,) of RECORD; a view."""
+        return self._records[: self._count]
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """(M, 2) int64, prompt id and position."""
+        records = self.records
+        return torch.from_numpy(numpy.stack([records["prompt_id"], records["position"]], axis=1))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row an atom, with the columns of RECORD."""
+        return pandas.DataFrame({name: self.records[name].copy() for name in RECORD.names or ()})

@@ -1,0 +1,68 @@
+"""How a dictionary encodes: the settings of matching_pursuit that stay the same from call to call."""
+
+from dataclasses import dataclass
+
+import numpy
+import torch
+from numpy.typing import NDArray
+
+from interpkern.ops.gram import Gram
+from interpkern.ops.matching_pursuit import matching_pursuit, path_changes
+from interpkern.ops.matching_pursuit_backends import BACKENDS
+from interpkern.ops.sparse_code import SparseCode
+from interpkern.validation import choice, integer
+
+
+@dataclass(frozen=True)
+class Pursuit:
+    """One way to encode centred rows."""
+
+    k: int
+    method: str
+    nonnegative: bool
+    backend: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        choice("backend", self.backend, ("auto", *(known.name for known in BACKENDS)))
+        if self.threads is not None:
+            integer("threads", self.threads, 1, 4096)
+
+    def encode(self, x: torch.Tensor, gram: Gram, *, tol: float | None = None, precision: str = "exact") -> SparseCode:
+        """The codes of (N, D) float32 rows; without atoms, rows stay as they are."""
+        if len(gram) == 0:
+            indices = torch.full((len(x), self.k), -1, dtype=torch.int32)
+            return SparseCode(indices, torch.zeros(indices.shape), torch.from_numpy(norms(x)).float())
+        return matching_pursuit(
+            x,
+            gram.atoms,
+            self.k,
+            method=self.method,
+            nonnegative=self.nonnegative,
+            tol=tol,
+            gram=gram,
+            precision=precision,
+            backend=self.backend,
+            threads=self.threads,
+            progress=False,
+        )
+
+    def changed(self, x: torch.Tensor, gram: Gram, code: SparseCode, *, known: int, tol: float | None) -> torch.Tensor:
+        """(N,) bool: which codes over the first `known` atoms are others now."""
+        return path_changes(
+            x,
+            gram.atoms,
+            code,
+            known,
+            method=self.method,
+            nonnegative=self.nonnegative,
+            tol=tol,
+            gram=gram,
+            backend=self.backend,
+            threads=self.threads,
+        )
+
+
+def norms(x: torch.Tensor) -> NDArray[numpy.float64]:
+    """(N,) norms of float32 rows; NumPy sums every row in the same order whatever rows are beside it."""
+    return numpy.sqrt(numpy.square(x.numpy(), dtype=numpy.float64).sum(axis=1))

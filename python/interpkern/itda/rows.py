@@ -1,0 +1,77 @@
+"""Rows of a stream, side by side with who they are, so that nothing can come apart."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a stream, in order."""
+
+    values: torch.Tensor
+    """(n, D) floating point."""
+    labels: torch.Tensor
+    """(n, 2) int64, prompt id and position."""
+    tokens: torch.Tensor
+    """(n,) int64 token ids, -1 where unknown."""
+    numbers: torch.Tensor
+    """(n,) int64, how many rows of the stream came before."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, chosen: Any) -> "Rows":
+        """The rows that a slice, a mask or indices choose."""
+        return Rows(self.values[chosen], self.labels[chosen], self.tokens[chosen], self.numbers[chosen])
+
+    def with_values(self, values: torch.Tensor) -> "Rows":
+        """The same rows with other numbers in them."""
+        return replace(self, values=values)
+
+    def as_float32(self) -> "Rows":
+        """The rows as contiguous float32 on the CPU; a copy only where they are not."""
+        return self.with_values(self.values.to("cpu", torch.float32).contiguous())
+
+    def finite(self, *, skip: bool, name: str = "activations") -> "Rows":
+        """The finite rows where `skip` is set, else all of them or an error that names the first that is not finite."""
+        good = torch.isfinite(self.values).all(1)
+        if bool(good.all()):
+            return self
+        if not skip:
+            bad = self[~good]
+            prompt, position = bad.labels[0].tolist()
+            raise ValueError(
+                f"{name}: expected finite numbers within float32, got NaN or infinity in row {int(bad.numbers[0])}"
+                f" (label ({prompt}, {position})) and {len(bad) - 1} others nearby; leave such rows out, say by"
+                " skip_nonfinite=True of ITDA"
+            )
+        return self[good]
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ("values", "labels", "tokens", "numbers")
+    return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+
+def rechunked(batches: Iterable[Rows], size: int) -> Iterator[Rows]:
+    """The same rows as float32 in chunks of `size`, the last one shorter, however they came in."""
+    held: list[Rows] = []
+    missing = size
+    for batch in batches:
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + missing].as_float32()
+            start += len(part)
+            missing -= len(part)
+            held.append(part)
+            if missing == 0:
+                yield joined(held)
+                held, missing = [], size
+    if held:
+        yield joined(held)
