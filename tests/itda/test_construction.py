@@ -288,3 +288,15 @@ def test_real_activations_give_the_same_bytes_for_all_batches() -> None:
     found = whole.describe(4)
     assert found.token is not None
     assert f"«{found.token.strip()}»" in str(found).replace("« ", "«")
+
+
+def test_a_few_massive_rows_do_not_set_the_mean() -> None:
+    x = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    x[::40] *= 500
+    ordinary = torch.ones(len(x), dtype=torch.bool)
+    ordinary[::40] = False
+    for batch in (37, 400):
+        itda = ITDA(k=4).fit(list(x.split(batch)))
+        assert torch.allclose(itda.mean, x[ordinary].mean(0), atol=1e-6)
+    plain = x[ordinary]
+    assert torch.equal(ITDA(k=4).fit(plain).mean, plain.double().mean(0).float())

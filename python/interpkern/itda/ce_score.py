@@ -14,7 +14,7 @@ import torch
 from interpkern.activations.tokenising import Text, checked_texts, token_ids
 from interpkern.errors import DTypeError, ShapeError
 from interpkern.itda.dictionary import ITDA
-from interpkern.itda.metrics import MASSIVE
+from interpkern.itda.rows import MASSIVE
 from interpkern.progress import Progress, reporting
 from interpkern.validation import integer, number
 

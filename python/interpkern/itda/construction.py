@@ -1,7 +1,7 @@
 """Building a dictionary from a stream: the mean, the rows in order, and the account of what happened."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy
@@ -10,7 +10,7 @@ import torch
 from interpkern.itda.admission import Admission, Threshold
 from interpkern.itda.atoms import Atoms
 from interpkern.itda.pursuit import Pursuit
-from interpkern.itda.rows import Rows
+from interpkern.itda.rows import MASSIVE, Rows
 from interpkern.itda.settings import Settings
 from interpkern.validation import integer
 
@@ -189,3 +189,30 @@ def mean_of(
     if total is None or count == 0:
         raise ValueError(f"{name}: expected at least one finite row, got none")
     return torch.from_numpy(total / count)
+
+
+def typical_mean(read: Callable[[], Iterable[Rows]], *, skip: bool, digest: Digest | None = None) -> torch.Tensor:
+    """(D,) float64 mean of the rows whose norm is at most MASSIVE times the median norm.
+
+    In some language models a few tokens are a hundred times as long as the rest, and would be the mean. `read` gives
+    the chunks, and gives them again where there are such tokens.
+    """
+    norms: list[numpy.ndarray] = []
+
+    def noted() -> Iterator[Rows]:
+        for raw in read():
+            rows = raw.finite(skip=skip)
+            norms.append(_norms(rows))
+            yield rows
+
+    mean = mean_of(noted(), skip=skip, digest=digest)
+    known = numpy.concatenate(norms)
+    limit = MASSIVE * numpy.median(known)
+    if limit == 0 or known.max() <= limit:
+        return mean
+    chunks = (raw.finite(skip=skip) for raw in read())
+    return mean_of((rows[torch.from_numpy(_norms(rows) <= limit)] for rows in chunks), skip=skip)
+
+
+def _norms(rows: Rows) -> numpy.ndarray:
+    return numpy.linalg.norm(rows.values.numpy().astype(numpy.float64), axis=1)

@@ -44,7 +44,9 @@ class ITDA:
         threshold: loss above which a row becomes an atom: ||x - x_hat||^2 / ||x||^2 after centring, in [0, 1), where
             anything below 1e-12 counts as rounding. None looks for the threshold that gives `max_atoms` atoms, or up to
             1 % fewer, by fitting many times.
-        centre: take off the mean of the data (True), nothing (False), or this (D,) vector.
+        centre: take off the mean of the data (True), nothing (False), or this (D,) vector. The mean is that of the rows
+            whose norm is at most 10 times the median: a few tokens of some language models are longer than all others
+            together.
         max_atoms: atoms at which the dictionary is full, and later rows are not tested.
         mode: "exact", or "fast": each batch is screened against the dictionary as it stands before, and only the rows
             that fail are tested in order; the result depends on the batches.

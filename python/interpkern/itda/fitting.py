@@ -7,7 +7,7 @@ from itertools import chain
 import torch
 
 from interpkern.itda.checkpoint import Checkpoint
-from interpkern.itda.construction import CHUNK, Construction, Digest, mean_of
+from interpkern.itda.construction import CHUNK, Construction, Digest, typical_mean
 from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import Rows, rechunked
 from interpkern.itda.settings import Settings, check_width
@@ -62,8 +62,10 @@ class Fit:
         if self.centre is not True:
             return (self.centre if isinstance(self.centre, torch.Tensor) else None), None
         digest = Digest() if self.stream.may_differ else None
-        chunks = rechunked(self.stream.batches(), CHUNK)
-        return mean_of(chunks, skip=self.settings.skip_nonfinite, digest=digest).float(), digest
+        mean = typical_mean(
+            lambda: rechunked(self.stream.batches(), CHUNK), skip=self.settings.skip_nonfinite, digest=digest
+        )
+        return mean.float(), digest
 
     def _build(
         self,

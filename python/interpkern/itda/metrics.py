@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from interpkern.errors import DTypeError
 from interpkern.itda.dictionary import ITDA
 from interpkern.itda.metric_sums import Figures, Sums
-from interpkern.itda.rows import Rows, rechunked
+from interpkern.itda.rows import MASSIVE, Rows, rechunked
 from interpkern.itda.settings import check_width
 from interpkern.itda.streams import Stream, open_stream
 from interpkern.ops.sparse_code import SparseCode
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHUNK = 4096
-MASSIVE = 10.0
-"""Norm, as a multiple of the median norm, above which a token is massive by default."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

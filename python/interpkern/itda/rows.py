@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+MASSIVE = 10.0
+"""Norm above which an activation is massive, as a multiple of the median norm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:

@@ -21,6 +21,7 @@ from interpkern.files import as_path, write_atomically
 from interpkern.itda.atoms import RECORD
 from interpkern.itda.construction import Counts
 from interpkern.itda.packing import COLUMNS, records_of
+from interpkern.itda.saelens_config import saelens_cfg
 from interpkern.itda.settings import Settings
 from interpkern.validation import integer, number, unit_rows
 
@@ -89,23 +90,10 @@ def load(directory: Any) -> Stored:
 
 def _config(stored: Stored) -> dict[str, Any]:
     """cfg.json but for the checksums; the names at the top are those of SAELens."""
-    atoms, width = stored.atoms.shape
-    data = stored.data
     return {
         "kind": KIND,
         "schema": SCHEMA,
-        "architecture": "itda",
-        "d_in": width,
-        "d_sae": atoms,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "k": stored.settings.k,
-        "method": stored.settings.method,
-        "nonnegative": stored.settings.nonnegative,
-        "metadata": {"model_name": data.get("model"), "hook_name": data.get("hook")},
+        **saelens_cfg(stored),
         "settings": asdict(stored.settings),
         "threshold": stored.threshold,
         "counts": asdict(stored.counts),
