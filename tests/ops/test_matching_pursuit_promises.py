@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -254,3 +256,23 @@ def test_torch_knows_the_operator(backend) -> None:
     for method, nonnegative, gram in (("mp", False, []), ("mp_refit", False, list(prepared)), ("omp", True, [])):
         arguments = (x, atoms, 4, method, nonnegative, 0.0, gram, "exact", 1, backend)
         torch.library.opcheck(torch.ops.interpkern.matching_pursuit.default, arguments)
+
+
+MEMORY = """
+import resource, torch, interpkern
+from torch.nn.functional import normalize
+x, atoms = torch.randn(20_000, 64).half(), normalize(torch.randn(2048, 64), dim=1)
+gram = interpkern.Gram(atoms)
+interpkern.matching_pursuit(x[:256], gram.atoms, 8, method={method!r}, gram=gram, backend="cpu", threads=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+interpkern.matching_pursuit(x, gram.atoms, 8, method={method!r}, gram=gram, backend="cpu", threads=2)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_dense_code_is_ever_in_memory(cpu, method) -> None:
+    """20,000 samples times 2,048 atoms would be 164 MB; the code itself is 1.3 MB."""
+    command = [sys.executable, "-c", MEMORY.format(method=method)]
+    megabytes = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert megabytes < 20
