@@ -79,6 +79,7 @@ def test_a_fit_in_another_order_is_the_ceiling() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = jaccard(itda, itda, other_orders=[other, lambda: other])
+    with pytest.warns(UserWarning, match="^order of the rows differs: b met"):
         direct = jaccard(itda, other)
     assert found.other_orders == (direct.value, direct.value)
     assert 0 < direct.value < 1
@@ -117,6 +118,41 @@ def test_each_difference_of_construction_is_named(x: torch.Tensor, other: dict[s
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert layer_match([a, a], [a, a]).warnings == ()
+
+
+def test_another_order_of_the_stream_is_seen_in_the_atoms(x: torch.Tensor) -> None:
+    labels = torch.stack([torch.arange(len(x)), torch.zeros(len(x), dtype=torch.int64)], 1)
+    itda = ITDA(k=3, threshold=0.02).fit(x, labels)
+    swapped = torch.cat([torch.arange(300, 600), torch.arange(300)])  # two shards, the second first
+    other = ITDA(k=3, threshold=0.02).fit(x[swapped], labels[swapped])
+    with pytest.warns(UserWarning, match="order of the rows differs: list_b.1. met") as told:
+        assert len(layer_match([itda, itda], [itda, other]).warnings) == 1
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = labels[:, 0] % 9 > 0
+        jaccard(itda.labels, other)
+        jaccard(itda, other.labels)
+        jaccard(
+            ITDA(k=3, threshold=0.02, order="canonical").fit(x, labels),
+            ITDA(k=3, threshold=0.02, order="canonical").fit(x[swapped], labels[swapped]),
+        )
+    # rows that are left out move the others up and leave their order as it is
+    with pytest.warns(UserWarning, match="rows seen differs") as told:
+        found = jaccard(itda, ITDA(k=3, threshold=0.02).fit(x[kept], labels[kept]))
+    assert [text.split(" differs")[0] for text in found.warnings] == ["rows seen"]
+
+
+def test_dictionaries_of_one_size_are_built_alike(x: torch.Tensor) -> None:
+    a, b, other = (
+        ITDA(k=3, threshold=None, max_atoms=atoms).fit(part) for atoms, part in ((40, x), (40, 3 * x**3), (50, x))
+    )
+    assert a.threshold != b.threshold
+    assert not any("threshold" in text for text in jaccard(a, b).warnings)
+    with pytest.warns(UserWarning, match="threshold differs: a has 'one for 40 atoms', b has 'one for 50 atoms'"):
+        jaccard(a, other)
+    with pytest.warns(UserWarning, match="threshold differs: a has 'one for 40 atoms', b has 0.2"):
+        jaccard(a, ITDA(k=3, threshold=0.2).fit(x))
 
 
 def test_a_baseline_built_otherwise_is_named(x: torch.Tensor) -> None:

@@ -199,7 +199,8 @@ class ITDA:
     def _finish(self, construction: Construction, stream: Stream, data_id: str | None) -> None:
         origin = getattr(stream.source, "origin", {})
         data = {name: origin.get(name) for name in UNKNOWN} | {"id": data_id}
-        self._construction, self._data, self._source = construction, data, stream.source
+        known = getattr(stream.source, "tokens", None) is not None
+        self._construction, self._data, self._source = construction, data, stream.source if known else None
 
     @property
     def _built(self) -> Construction:

@@ -21,7 +21,8 @@ def pack(tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> bytes
     """The file; the same content gives the same bytes."""
     text = json.dumps(about, sort_keys=True, allow_nan=False)
     contiguous = {name: part.contiguous() for name, part in tensors.items()}
-    return save(contiguous, {"about": text, "sha256": _checksum(contiguous, text)})
+    # In one entry, since safetensors writes several in no fixed order.
+    return save(contiguous, {"about": f"{_checksum(contiguous, text)} {text}"})
 
 
 def unpack(argument: str, path: Path, kind: str, schema: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -30,8 +31,8 @@ def unpack(argument: str, path: Path, kind: str, schema: int) -> tuple[dict[str,
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        text = metadata.get("about", "")
-        intact = metadata.get("sha256") == _checksum(tensors, text)
+        checksum, _, text = metadata.get("about", "").partition(" ")
+        intact = checksum == _checksum(tensors, text)
         about = json.loads(text) if intact else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"{argument}: {path} cannot be read ({error}); remove it") from error

@@ -126,7 +126,8 @@ def jaccard(
         ShapeError, DTypeError or ValueError that names the argument.
 
     Warns:
-        UserWarning where a and b were built by another order, mode, method, k, centring, threshold or from other rows.
+        UserWarning where a and b were built by another order, mode, method, k, centring, threshold or from other rows,
+        or met the tokens that both have in another order.
 
     Source:
         Leask, Nanda and Al Moubayed 2025, "Inference-Time Decomposition of Activations (ITDA)", section 5; the
@@ -175,11 +176,14 @@ def shared_labels(a: NDArray[numpy.int64], b: NDArray[numpy.int64]) -> int:
 def differences(a: Any, b: Any, names: tuple[str, str] = ("a", "b")) -> list[str]:
     """Sentences on how two dictionaries were built that alone would make their labels differ."""
     ours, theirs = _facts(a), _facts(b)
-    return [
+    found = [
         f"{name} differs: {names[0]} has {ours[name]!r}, {names[1]} has {theirs[name]!r}"
         for name in ours
         if name in theirs and ours[name] != theirs[name] and None not in (ours[name], theirs[name])
     ]
+    if ours.get("order") == theirs.get("order") and _met_in_another_order(a, b):
+        found.append(f"order of the rows differs: {names[1]} met the tokens that both have in another than {names[0]}")
+    return found
 
 
 def tell(found: Iterable[str], level: int = 3) -> None:
@@ -195,11 +199,32 @@ def _facts(dictionary: Any) -> dict[str, Any]:
         return {}
     report = getattr(dictionary, "report", None)
     return {name: getattr(dictionary.settings, name, None) for name in SETTINGS} | {
-        "threshold": getattr(dictionary, "threshold", None),
+        "threshold": _threshold(dictionary),
         "rows of a batch": getattr(report, "batch_rows", None),
         "rows seen": getattr(report, "rows_seen", None),
         "tokenizer": getattr(dictionary, "data", {}).get("tokenizer_sha256"),
     }
+
+
+def _threshold(dictionary: Any) -> float | str | None:
+    """As it was asked for: dictionaries of one size are built alike, whatever threshold that took."""
+    settings = dictionary.settings
+    if getattr(settings, "threshold", 0.0) is None and getattr(settings, "max_atoms", None) is not None:
+        return f"one for {settings.max_atoms} atoms"
+    return getattr(dictionary, "threshold", None)
+
+
+def _met_in_another_order(a: Any, b: Any) -> bool:
+    """Whether the labels of both came in another order, which the settings can't tell where the stream had its own."""
+    if not (hasattr(a, "to_pandas") and hasattr(b, "to_pandas")):
+        return False
+    label = ["prompt_id", "position"]
+    ours, theirs = (
+        table[table["birth_step"] >= 0].drop_duplicates(label)[[*label, "birth_step"]]
+        for table in (a.to_pandas(), b.to_pandas())
+    )
+    both = ours.merge(theirs, on=label).sort_values("birth_step_x")
+    return not both["birth_step_y"].is_monotonic_increasing
 
 
 def _population(a: Any, b: Any, given: int | None, *, least: int) -> int | None:
