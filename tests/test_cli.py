@@ -185,7 +185,7 @@ def test_help_names_every_command_and_imports_no_torch():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 5
     assert result.stdout.rstrip().endswith("False")
-    assert {"memorise", "demo", "doctor"} <= set(re.findall(r"^  (\w+)", result.stdout, re.MULTILINE))
+    assert {"memorise", "itda", "demo", "doctor"} <= set(re.findall(r"^  (\w+)", result.stdout, re.MULTILINE))
 
 
 def test_help_of_memorise_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch):

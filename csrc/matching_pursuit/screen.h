@@ -122,7 +122,7 @@ struct WeightedRows {
       weights[pair] = int32_t(uint32_t(high) << 16 | (uint32_t(low) & 0xffff));
     }
     scale = PRODUCT_STEP / unit;
-    return float(size) * 0.5f / unit;
+    return float(size) * 0.52f / unit;  // half a unit of weight, times products of up to 1.03
   }
 };
 

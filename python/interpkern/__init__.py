@@ -9,7 +9,7 @@ from interpkern.errors import BackendUnavailable, DTypeError, ShapeError
 if TYPE_CHECKING:
     from interpkern import activations, data, itda, memorisation, models
     from interpkern.activations import Activations
-    from interpkern.itda import ITDA
+    from interpkern.itda import ITDA, CrosscoderITDA
     from interpkern.memorisation import memorise
     from interpkern.ops.gram import Gram
     from interpkern.ops.matching_pursuit import matching_pursuit
@@ -20,6 +20,7 @@ __all__ = [
     "ITDA",
     "Activations",
     "BackendUnavailable",
+    "CrosscoderITDA",
     "DTypeError",
     "Gram",
     "ShapeError",
@@ -36,6 +37,7 @@ __all__ = [
 
 _LAZY = {
     "Activations": ("interpkern.activations", "Activations"),
+    "CrosscoderITDA": ("interpkern.itda", "CrosscoderITDA"),
     "ITDA": ("interpkern.itda", "ITDA"),
     "Gram": ("interpkern.ops.gram", "Gram"),
     "SparseCode": ("interpkern.ops.sparse_code", "SparseCode"),

@@ -12,15 +12,15 @@ PLAIN = (bool, int, float, str)
 
 
 def descriptions(function: Callable[..., Any]) -> dict[str, str]:
-    """What the lines `name: text` of the Args section of a docstring say; a deeper indented line goes on."""
+    """What the lines `name: text` or `one, other: text` of the Args section of a docstring say; deeper lines go on."""
     lines = inspect.getdoc(function) or ""
     section = re.search(r"^Args:\n((?:[ ]+.*\n?)*)", lines, re.MULTILINE)
     found: dict[str, str] = {}
-    name = ""
+    names: list[str] = []
     for line in inspect.cleandoc(section[1]).splitlines() if section else ():
-        entry = re.match(r"(\w+): (.*)", line)
-        name = entry[1] if entry else name
-        found[name] = entry[2] if entry else f"{found[name]} {line.strip()}"
+        entry = re.match(r"(\w+(?:, \w+)*): (.*)", line)
+        names = entry[1].split(", ") if entry else names
+        found |= {name: entry[2] if entry else f"{found[name]} {line.strip()}" for name in names}
     return found
 
 
@@ -46,11 +46,12 @@ def options(
     """One option for each parameter of `function` that a command line can give.
 
     Args:
-        function: a function or class method of the API.
+        function: a function, class method or class of the API.
         leave_out: parameters that are no options.
         optional: parameters without default that may be left out, and are None then.
     """
-    hints, texts = get_type_hints(function), descriptions(function)
+    initialiser: Any = function.__init__ if inspect.isclass(function) else function
+    hints, texts = get_type_hints(initialiser), descriptions(function)
     made = []
     for name, parameter in inspect.signature(function).parameters.items():
         kind = option_type(hints.get(name))
@@ -68,10 +69,22 @@ def option(name: str, kind: Any, default: Any, *, help: str) -> inspect.Paramete
     flag = f"--{name.replace('_', '-')}"
     switch = kind in (bool, bool | None) and default is not False
     again = " Give the option again for another." if kind in (list[str], list[str] | None) else ""
-    described = typer.Option(f"{flag}/--no-{flag[2:]}" if switch else flag, help=f"{help}{again}")
+    parser = _number_or_none if kind == float | None and default is not None else None
+    described = typer.Option(f"{flag}/--no-{flag[2:]}" if switch else flag, help=f"{help}{again}", parser=parser)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, described]
     )
+
+
+def argument(name: str, kind: Any, default: Any = inspect.Parameter.empty, *, help: str) -> inspect.Parameter:
+    """A parameter that is given by its place; without a default it must be."""
+    annotation = Annotated[kind, typer.Argument(help=help)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _number_or_none(typed: str | float) -> float | None:
+    """What is typed for a number that may be None and isn't by default."""
+    return None if str(typed).lower() == "none" else float(typed)
 
 
 def with_options(

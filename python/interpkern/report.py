@@ -1,14 +1,22 @@
-"""Self-contained HTML pages: a jinja2 template, tables of text, and figures as inline SVG in the page's own colours."""
+"""Self-contained HTML pages: a section for each lab, tables of text, figures as inline SVG in the page's colours."""
 
 import io
+import json
+import math
 import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+
+from interpkern.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 INK = "#010203"
@@ -21,10 +29,51 @@ FIGURE_STYLE: Any = {
 }
 """Settings of matplotlib under which figures for a page are drawn and saved."""
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+PROVENANCE = ("interpkern", "torch", "numpy", "python", "platform", "cpu", "backend", "isa", "threads", "seed", "time")
+"""What the foot of a page says of a run, as far as it is known."""
 
 
-def page(template: str, content: dict[str, Any]) -> str:
-    """The page that `template` makes of `content`; a name that the template needs and nobody gave is an error."""
+@dataclass(frozen=True)
+class Section:
+    """What one lab puts on a page, and the files that it puts beside it."""
+
+    title: str
+    template: str
+    content: Mapping[str, Any]
+    """What the template needs."""
+    files: Mapping[str, bytes]
+    provenance: Mapping[str, Any]
+
+    @property
+    def anchor(self) -> str:
+        """The name by which links on the page find it."""
+        return self.template.removesuffix(".html")
+
+    def body(self) -> Markup:
+        """Its part of the page."""
+        return Markup(_rendered(self.template, self.content))
+
+
+def save_page(title: str, sections: Sequence[Section], directory: Path, name: str) -> list[Path]:
+    """Write one page with all sections and the files of each; returns the files, the page first."""
+    known = {key: value for section in reversed(sections) for key, value in section.provenance.items()}
+    content = {
+        "title": title,
+        "sections": sections,
+        "command": shlex.join(known["command"]),
+        "provenance": {key: known[key] for key in PROVENANCE if known.get(key) is not None},
+    }
+    files = {name: _rendered("sections.html", content).encode()}
+    for section in sections:
+        files |= section.files
+    directory.mkdir(parents=True, exist_ok=True)
+    for file, written in files.items():
+        write_atomically(directory / file, written)
+    return [directory / file for file in files]
+
+
+def _rendered(template: str, content: Mapping[str, Any]) -> str:
+    """What `template` makes of `content`; a name that the template needs and nobody gave is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -33,6 +82,27 @@ def page(template: str, content: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(content)
+
+
+def finite(value: Any) -> Any:
+    """The value as JSON has it: null for what is not a finite number."""
+    if isinstance(value, Mapping):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_bytes(record: Any) -> bytes:
+    """A record as a JSON file."""
+    return json.dumps(finite(record), indent=2, allow_nan=False).encode()
+
+
+def parquet(frame: pandas.DataFrame) -> bytes:
+    """A table as a parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
 
 
 def inline_svg(figure: Figure, *, label: str) -> Markup:

@@ -199,7 +199,8 @@ def test_the_reference_alone_is_refused_unless_asked_for(tiny, monkeypatch: pyte
 
 def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny):
     monkeypatch.setattr(demo, "plan", lambda *, quick: tiny)
-    result = CliRunner().invoke(cli.app, ["demo", "--quick", "--out", str(tmp_path / "out"), "--seed", "5"])
+    options = ["--part", "memorisation", "--quick", "--out", str(tmp_path / "out"), "--seed", "5"]
+    result = CliRunner().invoke(cli.app, ["demo", *options])
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert "facts per parameter" in result.output

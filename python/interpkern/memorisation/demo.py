@@ -19,6 +19,8 @@ from interpkern.memorisation.unicode_table import unicode_table
 from interpkern.ops import BACKENDS
 from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
+from interpkern.report import Section, save_page
+from interpkern.text_tables import headings, line
 
 Say = Callable[[str], object]
 
@@ -78,9 +80,13 @@ class Demo:
         """One row a model."""
         return self.models
 
+    def section(self) -> Section:
+        """What it puts on a page, with the pictures and all numbers as files."""
+        return demo_files.section(self)
+
     def save(self, directory: Path) -> list[Path]:
         """Write the page, the pictures and all numbers; returns the files."""
-        return demo_files.save(self, directory)
+        return save_page("interpkern demo", [self.section()], directory, "demo.html")
 
 
 def plan(*, quick: bool) -> Plan:
@@ -153,13 +159,13 @@ def _train_transition(plan: Plan, train: Callable[[Cell], Trained], say: Say) ->
     first = plan.transition[0]
     models = sum(cell.models for cell in plan.transition)
     say(f"{models:,} tiny MLPs learn {first.rows} x {first.cols} random facts each; {text.budget(first)}")
-    say(text.headings(text.TRANSITION))
+    say(headings(text.TRANSITION))
     return [_told(train(cell), cell, say) for cell in plan.transition]
 
 
 def _told(trained: Trained, cell: Cell, say: Say) -> Trained:
     (row,) = summary([cell], [trained]).itertuples()
-    say(text.line(text.TRANSITION, row))
+    say(line(text.TRANSITION, row))
     return trained
 
 
@@ -167,13 +173,13 @@ def _train_structure(plan: Plan, train: Callable[[Cell], Trained], say: Say) -> 
     first = plan.structure[0]
     say("")
     say(f"{first.rows} characters x {first.cols} Unicode properties, and random tables; {text.budget(first)}")
-    say(text.headings(text.STRUCTURE))
+    say(headings(text.STRUCTURE))
     trained = []
     for start in range(0, len(plan.structure), len(KINDS)):
         cells = plan.structure[start : start + len(KINDS)]
         trained += [train(cell) for cell in cells]
         (rows,) = text.by_shape(summary(cells, trained[start:]))
-        say(text.line(text.STRUCTURE, rows))
+        say(line(text.STRUCTURE, rows))
     return trained
 
 

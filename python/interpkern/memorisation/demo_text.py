@@ -1,26 +1,13 @@
 """The words and tables of the demo, for the terminal and for the page alike."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import pandas
 
 from interpkern.memorisation.capacity import Capacity, ratio
 from interpkern.memorisation.demo_training import KINDS, Cell
-
-Row = Any
-"""A row of `demo_training.summary`, or the rows of one shape by kind."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table of text."""
-
-    heading: str
-    width: int
-    cell: Callable[[Row], str]
+from interpkern.text_tables import Column, Row
 
 
 def _share(row: Row) -> str:
@@ -50,21 +37,6 @@ STRUCTURE = (
     *(Column(kind, 20, _of_kind(kind)) for kind in KINDS),
 )
 """One row a shape, with the solved models of each kind of table."""
-
-
-def headings(columns: Sequence[Column]) -> str:
-    """The first line of a table on the terminal."""
-    return "".join(f"{column.heading:>{column.width}}" for column in columns)
-
-
-def line(columns: Sequence[Column], row: Row) -> str:
-    """One line of it."""
-    return "".join(f"{column.cell(row):>{column.width}}" for column in columns)
-
-
-def html_table(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of the same table for a page."""
-    return [column.heading for column in columns], [[column.cell(row) for column in columns] for row in rows]
 
 
 def by_shape(shapes: pandas.DataFrame) -> list[dict[str, Row]]:
