@@ -7,6 +7,7 @@ weights come from `interpkern models get smollm2`. docs/labs/itda_layers.md says
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -266,11 +267,12 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "order of the rows differs")
     runs, texts = runs_of_all(print)
+    gc.collect()  # the model refers to itself, and is large
     kept = ordinary(runs)
     found = compared(runs, kept, options.pictures, print)
     results = {
         "machine": machine(),
-        "command": sys.argv,
+        "command": ["benchmarks/itda_layers.py", "--out", str(options.out)],
         "versions": {name: version(name) for name in ("transformer_lens", "transformers")},
         "model": "smollm2 (SmolLM2-135M-Instruct, weights of 4 bits in blocks of 32, kept as float16)",
         "texts": len(texts),
