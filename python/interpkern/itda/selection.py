@@ -54,7 +54,7 @@ def refine(
     Args:
         itda: a fitted dictionary; it stays as it is.
         activations, labels: rows that atoms may be taken from, best those of the fit. Leave out tokens of massive norm,
-            which else draw most of the places.
+            whose error outweighs that of the others.
         rounds: how often.
         swap: share of the atoms that are exchanged in the first round, in (0, 1); it falls linearly to a tenth of it.
         rows: sample of a round; should be a few times the number of atoms.
