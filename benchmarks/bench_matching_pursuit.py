@@ -37,7 +37,7 @@ from interpkern import matching_pursuit, native
 PAIRS, FEWEST_PAIRS, FEWEST_CONTROL_PAIRS = 200, 3, 10
 SAMPLE_SECONDS = 0.05
 MAIN_PICKS = 32
-JUDGED = 32
+JUDGED = 128
 FVU_TOLERANCE = 1e-3
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PEERS = (

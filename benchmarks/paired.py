@@ -18,6 +18,8 @@ from interpkern.machine import cores, cpu_features, cpu_model
 
 Work = Callable[[], object]
 Clock = Callable[[], float]
+SETTLE = 0.01
+"""Seconds before a sample in which the threads of the one before go to sleep: PyTorch's spin for a few milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def _pair(a: Work, b: Work, clock: Clock, *, swapped: bool) -> tuple[float, floa
 
 
 def _seconds(work: Work, clock: Clock) -> float:
+    time.sleep(SETTLE)
     begin = clock()
     work()
     return clock() - begin

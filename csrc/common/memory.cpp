@@ -20,7 +20,7 @@ void Free::operator()(void* memory) const {
 
 std::unique_ptr<void, Free> allocate(int64_t bytes) {
   const int64_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
-  const int64_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  const int64_t rounded = (bytes / alignment + 1) * alignment;
   std::unique_ptr<void, Free> memory(std::aligned_alloc(alignment, rounded));
   if (!memory) throw std::bad_alloc();
 #if defined(__linux__)

@@ -157,16 +157,37 @@ INTERPKERN_INLINE float sum_lanes(Vec x) {
 #endif
 }
 
-// LANES sums of two products of 16-bit integers, memory[2 i] * low half of weights[i] + memory[2 i + 1] * high half.
-INTERPKERN_INLINE Int multiply_pairs(const int16_t* memory, Int weights) {
-#if defined(__AVX512F__)
-  return (Int)_mm512_madd_epi16(_mm512_loadu_si512(memory), (__m512i)weights);
-#elif defined(__AVX2__)
-  return (Int)_mm256_madd_epi16(_mm256_loadu_si256((const __m256i*)memory), (__m256i)weights);
-#else
+// LANES pairs of 16-bit integers, the first of each in the low half.
+INTERPKERN_INLINE Int read_pairs(const int16_t* memory) {
   Int pairs;
   __builtin_memcpy(&pairs, memory, sizeof pairs);
-  return ((pairs << 16) >> 16) * ((weights << 16) >> 16) + (pairs >> 16) * (weights >> 16);
+  return pairs;
+}
+
+// LANES 16-bit integers as the first of pairs with 0.
+INTERPKERN_INLINE Int read_alone(const int16_t* memory) {
+#if defined(__AVX512F__)
+  return (Int)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)memory));
+#elif defined(__AVX2__)
+  return (Int)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)memory));
+#else
+  Int pairs;
+  for (int lane = 0; lane < LANES; ++lane) pairs[lane] = uint16_t(memory[lane]);
+  return pairs;
+#endif
+}
+
+// For every lane the sum of the products of its pairs' halves.
+INTERPKERN_INLINE Int multiply_pairs(Int a, Int b) {
+#if defined(__AVX512F__)
+  return (Int)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Int)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  typedef short Shorts __attribute__((vector_size(16)));
+  return (Int)__builtin_ia32_pmaddwd128((Shorts)a, (Shorts)b);
+#else
+  return ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
 #endif
 }
 

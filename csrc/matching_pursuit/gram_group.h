@@ -58,13 +58,13 @@ struct GramGroup {
     const int64_t panels = blocks_of(samples.p.atoms) * BLOCK / PANEL;
     for (int64_t i = 0; i < count; ++i) {
       resume(slots[0], i);
-      samples.rows[i] = samples.residual(i);
+      samples.pack(i, samples.residual(i));
     }
-    samples.pack(count);
     for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
-      const float* tile = samples.multiply(count, panel);
+      samples.multiply(count, panel);
       float* to = products + panel * PANEL / BLOCK * GROUP * BLOCK + panel * PANEL % BLOCK;
-      for (int64_t i = 0; i < count; ++i) copy(to + i * BLOCK, tile + i * PANEL, PANEL);
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t lane = 0; lane < PANEL; lane += LANES) write(to + i * BLOCK + lane, samples.product(i, lane));
     }
   }
 
@@ -79,7 +79,7 @@ struct GramGroup {
     if (!slot.busy) return;
     const int64_t i = next++;
     resume(slot, i);
-    slot.rest_on_products(products + i * BLOCK);
+    slot.rest_on_products(products + i * BLOCK, samples.rounded[i].error);
     slot.search();  // products just made tell
   }
 

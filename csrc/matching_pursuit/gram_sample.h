@@ -26,14 +26,15 @@ struct GramSample : Sample {
     const int64_t room = p.method == Method::omp ? capacity(p) : 0, pairs = (room + 1) / 2, columns = blocks * BLOCK;
     base_coefficients = arena.take<float>(room);
     changes = arena.take<float>(room);
-    rows = {arena.take<int16_t>(pairs * columns * 2), arena.take<int32_t>(pairs), columns, 0, 0};
+    rows = {arena.take<int16_t>(pairs * columns * 2), arena.take<int32_t>(pairs), columns, 0, 0, nullptr, nullptr};
   }
 
-  // Takes over the residual's products with all atoms; each block's lie GROUP blocks behind those of the one before.
-  void rest_on_products(const float* products) {
+  // Takes over the residual's products with all atoms, each off by `error` at most; each block's lie GROUP blocks
+  // behind those of the one before.
+  void rest_on_products(const float* products, float error) {
     for (int64_t block = 0; block < blocks; ++block)
       copy(correlations + block * BLOCK, products + block * GROUP * BLOCK, BLOCK);
-    rest_on(product_error(pursuit->atoms.width) * left);
+    rest_on(error);
   }
 
   // Makes the pick that `search` has prepared.
@@ -95,10 +96,11 @@ struct GramSample : Sample {
   }
 
   void weigh_rows() {
-    for (; rows.size < size; ++rows.size) {
+    while (rows.size < size) {
       if (rows.size >= steps_at_rest) base_coefficients[rows.size] = 0;
-      if (rows.size < size - 1)  // the last one is placed as it is first summed
-        for (int64_t block = 0; block < blocks; ++block) rows.place(rows.size, product_row(picks[rows.size]), block);
+      rows.add(product_row(picks[rows.size]));
+      if (rows.fills_pair() && rows.size < size)  // the last pair is interleaved as it is first summed
+        for (int64_t block = 0; block < blocks; ++block) rows.interleave(block);
     }
     float moved = 0, sum = norm;
     for (int64_t i = 0; i < size; ++i) {

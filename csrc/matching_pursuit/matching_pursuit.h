@@ -1,6 +1,6 @@
 // The operation `matching_pursuit` as pure functions on pointers and sizes; see reference/matching_pursuit.py for what
 // it computes. Every pick and coefficient comes from float32 dot products of the explicit residual, summed in one
-// order. All other numbers (the 16-bit Gram, the tiled products) only propose candidates, within proven bounds.
+// order. All other numbers (the Gram and the tiled products, both of 16 bits) only propose candidates, within bounds.
 #pragma once
 
 #include <stdint.h>
@@ -11,18 +11,20 @@
 
 namespace interpkern {
 
-constexpr int64_t PANEL = 32;   // atoms side by side in `panels`; also the partial sums of a dot product
-constexpr int64_t BLOCK = 256;  // atoms whose largest correlation is kept as one; arrays are padded to it
-constexpr float PRODUCT_STEP = 1.03f / 32767;  // value of one unit in `products`; half-precision atoms reach 1.02
+constexpr int64_t PANEL = 32;               // atoms side by side in `panels`; also the partial sums of a dot product
+constexpr int64_t BLOCK = 256;              // atoms whose largest correlation is kept as one; arrays are padded to it
+constexpr float ATOM_STEP = 1.02f / 32700;  // value of one unit in `panels`; half-precision atoms reach 1.01
+constexpr float PRODUCT_STEP = 1.03f / 32767;  // and in `products`
 
 // A dictionary as the kernels keep it. Room beyond `count` and `width` holds zeros.
 struct Atoms {
   int64_t count, width;  // M, D
   int64_t padded_width;  // a multiple of PANEL
   float* rows;           // (capacity, padded_width)
-  float* panels;         // (capacity / PANEL, width, PANEL)
+  int16_t* panels;       // (capacity / PANEL, (width + 1) / 2, PANEL, 2) in units of ATOM_STEP
   int16_t* products;     // (capacity, stride) Gram in units of PRODUCT_STEP, or null
   int64_t stride;
+  float* rounding;  // the longest distance of an atom from the one in `panels`
 };
 
 enum class Dtype { float32, float16, bfloat16 };

@@ -19,14 +19,16 @@ namespace {
 template <class T, class... Shape>
 using Array = nb::ndarray<T, nb::device::cpu, nb::c_contig, Shape...>;
 using Rows = Array<float, nb::ndim<2>>;
-using Panels = Array<float, nb::ndim<3>>;
+using Panels = Array<int16_t, nb::ndim<4>>;
+using Scalar = Array<float, nb::shape<1>>;
 using Products = std::optional<Array<int16_t, nb::ndim<2>>>;
 using Samples = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig, nb::ndim<2>>;
 
-Atoms view(const Rows& rows, const Panels& panels, const Products& products, int64_t count) {
+Atoms view(const Rows& rows, const Scalar& rounding, const Panels& panels, const Products& products, int64_t count,
+           int64_t width) {
   Atoms atoms{};
-  atoms.count = count, atoms.width = panels.shape(1), atoms.padded_width = rows.shape(1);
-  atoms.rows = rows.data(), atoms.panels = panels.data();
+  atoms.count = count, atoms.width = width, atoms.padded_width = rows.shape(1);
+  atoms.rows = rows.data(), atoms.panels = panels.data(), atoms.rounding = rounding.data();
   if (products) atoms.products = products->data(), atoms.stride = products->shape(1);
   return atoms;
 }
@@ -55,21 +57,22 @@ Report reporting(const nb::object& progress) {
   };
 }
 
-void add_atoms(Rows rows, Panels panels, Products products, int64_t first, int64_t count, int threads,
+void add_atoms(Rows rows, Scalar rounding, Panels panels, Products products, int64_t first, int64_t count, int threads,
                const std::string& isa) {
-  const Atoms atoms = view(rows, panels, products, count);
+  const Atoms atoms =
+      view(rows, rounding, panels, products, count, 2 * panels.shape(1));  // an odd one is padded with zeros
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
   const nb::gil_scoped_release no_gil;
   add_atoms_cpu(atoms, first, isa_called(isa), threads, report);
 }
 
-void matching_pursuit(Samples x, Rows rows, Panels panels, Products products, int64_t count, const std::string& method,
-                      bool nonnegative, double tol, bool exact, Array<int32_t, nb::ndim<2>> indices, Rows coefficients,
-                      Array<float, nb::ndim<1>> residual_norm, int threads, const std::string& isa,
-                      nb::object progress) {
+void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
+                      const std::string& method, bool nonnegative, double tol, bool exact,
+                      Array<int32_t, nb::ndim<2>> indices, Rows coefficients, Array<float, nb::ndim<1>> residual_norm,
+                      int threads, const std::string& isa, nb::object progress) {
   Pursuit p{};
-  p.atoms = view(rows, panels, products, count);
+  p.atoms = view(rows, rounding, panels, products, count, x.shape(1));
   p.x = x.data(), p.dtype = dtype_of(x);
   p.samples = x.shape(0), p.picks = indices.shape(1);
   p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol), p.exact = exact;
@@ -79,11 +82,11 @@ void matching_pursuit(Samples x, Rows rows, Panels panels, Products products, in
   matching_pursuit_cpu(p, isa_called(isa), threads, report);
 }
 
-void path_changes(Samples x, Rows rows, Panels panels, int64_t count, const std::string& method, bool nonnegative,
-                  double tol, Array<const int32_t, nb::ndim<2>> path, int64_t known, Array<bool, nb::ndim<1>> changed,
-                  int threads, const std::string& isa) {
+void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, int64_t count, const std::string& method,
+                  bool nonnegative, double tol, Array<const int32_t, nb::ndim<2>> path, int64_t known,
+                  Array<bool, nb::ndim<1>> changed, int threads, const std::string& isa) {
   Pursuit p{};
-  p.atoms = view(rows, panels, std::nullopt, count);
+  p.atoms = view(rows, rounding, panels, std::nullopt, count, x.shape(1));
   p.x = x.data(), p.dtype = dtype_of(x);
   p.samples = x.shape(0), p.picks = path.shape(1);
   p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol);
@@ -100,14 +103,14 @@ void bind_matching_pursuit(nb::module_& module) {
   module.attr("PANEL") = PANEL;
   module.attr("BLOCK") = BLOCK;
   module.attr("PRODUCT_STEP") = PRODUCT_STEP;
-  module.def("add_atoms", add_atoms, nb::kw_only(), "rows"_a, "panels"_a, "products"_a.none(), "first"_a, "count"_a,
-             "threads"_a, "isa"_a, "Prepare the atoms from `first` on; see interpkern.ops.gram.");
-  module.def("matching_pursuit", matching_pursuit, nb::kw_only(), "x"_a, "rows"_a, "panels"_a, "products"_a.none(),
-             "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "exact"_a, "indices"_a, "coefficients"_a,
-             "residual_norm"_a, "threads"_a, "isa"_a, "progress"_a.none(),
+  module.def("add_atoms", add_atoms, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a, "products"_a.none(), "first"_a,
+             "count"_a, "threads"_a, "isa"_a, "Prepare the atoms from `first` on; see interpkern.ops.gram.");
+  module.def("matching_pursuit", matching_pursuit, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
+             "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "exact"_a, "indices"_a,
+             "coefficients"_a, "residual_norm"_a, "threads"_a, "isa"_a, "progress"_a.none(),
              "Pursue all samples; see interpkern.ops.matching_pursuit, which checks what comes here.");
-  module.def("path_changes", path_changes, nb::kw_only(), "x"_a, "rows"_a, "panels"_a, "count"_a, "method"_a,
-             "nonnegative"_a, "tol"_a, "path"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
+  module.def("path_changes", path_changes, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a, "count"_a,
+             "method"_a, "nonnegative"_a, "tol"_a, "path"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
              "Whether the atoms from `known` on change each sample's path; see interpkern.ops.matching_pursuit.");
 }
 

@@ -36,23 +36,21 @@ namespace {
 struct Kernels {
   int64_t (*pursuit_workspace_bytes)(const Pursuit&);
   int64_t (*changes_workspace_bytes)(const Pursuit&);
-  int64_t (*multiply_workspace_bytes)(const Atoms&);
   void (*pursue)(const Pursuit&, Queue&, void*);
   void (*find_changes)(const Pursuit&, Queue&, void*);
-  void (*multiply_atoms)(const Atoms&, int64_t, Queue&, void*);
+  void (*multiply_atoms)(const Atoms&, int64_t, Queue&);
   void (*pack_panel)(const Atoms&, int64_t);
 };
 
 Kernels kernels_for(Isa isa) {
   switch (isa) {
-#define INTERPKERN_CASE(name)               \
-  case Isa::name:                           \
-    return {name::pursuit_workspace_bytes,  \
-            name::changes_workspace_bytes,  \
-            name::multiply_workspace_bytes, \
-            name::pursue,                   \
-            name::find_changes,             \
-            name::multiply_atoms,           \
+#define INTERPKERN_CASE(name)              \
+  case Isa::name:                          \
+    return {name::pursuit_workspace_bytes, \
+            name::changes_workspace_bytes, \
+            name::pursue,                  \
+            name::find_changes,            \
+            name::multiply_atoms,          \
             name::pack_panel};
     INTERPKERN_FOR_EACH_ISA(INTERPKERN_CASE)
 #undef INTERPKERN_CASE
@@ -81,8 +79,8 @@ void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, cons
   const Kernels kernels = kernels_for(isa);
   for (int64_t panel = first / PANEL; panel * PANEL < atoms.count; ++panel) kernels.pack_panel(atoms, panel);
   if (!atoms.products) return;
-  share(atoms.count - first, threads, kernels.multiply_workspace_bytes(atoms), report,
-        [&](Queue& queue, void* workspace) { kernels.multiply_atoms(atoms, first, queue, workspace); });
+  share((atoms.count + GROUP - 1) / GROUP, threads, 0, report,
+        [&](Queue& queue, void*) { kernels.multiply_atoms(atoms, first, queue); });
 }
 
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {

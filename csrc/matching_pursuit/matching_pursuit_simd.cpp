@@ -1,26 +1,12 @@
 // The kernels' entry points; the work is in the headers.
 #include "matching_pursuit_simd.h"
 
+#include "atom_products.h"
 #include "gram_group.h"
 #include "replay.h"
 #include "residual_group.h"
 
 namespace interpkern::INTERPKERN_ISA {
-namespace {
-
-// Writes the tile of products between the atoms from `first` and from `column` on, and their mirror among older rows.
-void write_products(const Atoms& atoms, int64_t appended_from, int64_t first, int64_t count, int64_t column,
-                    const float* products) {
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t j = 0; j < PANEL; ++j) {
-      const int16_t rounded = int16_t(__builtin_rintf(products[i * PANEL + j] / PRODUCT_STEP));
-      atoms.products[(first + i) * atoms.stride + column + j] = rounded;
-      if (column + j < appended_from) atoms.products[(column + j) * atoms.stride + first + i] = rounded;
-    }
-}
-
-}  // namespace
-
 int64_t pursuit_workspace_bytes(const Pursuit& p) {
   Arena arena{nullptr};
   if (p.atoms.products)
@@ -52,28 +38,31 @@ void find_changes(const Pursuit& p, Queue& queue, void* workspace) {
 }
 
 void pack_panel(const Atoms& atoms, int64_t panel) {
-  float* packed = atoms.panels + panel * PANEL * atoms.width;
-  for (int64_t d = 0; d < atoms.width; ++d)
-    for (int64_t i = 0; i < PANEL; ++i)
-      packed[d * PANEL + i] = atoms.rows[(panel * PANEL + i) * atoms.padded_width + d];
+  const int64_t pairs = pairs_of(atoms.width);
+  int16_t* packed = atoms.panels + panel * PANEL * pairs * 2;
+  for (int64_t i = 0; i < PANEL; ++i) {
+    const float* atom = atoms.rows + (panel * PANEL + i) * atoms.padded_width;
+    float off = 0;
+    for (int64_t d = 0; d < pairs * 2; ++d) {
+      const float units = __builtin_rintf(atom[d] / ATOM_STEP);
+      packed[(d / 2 * PANEL + i) * 2 + d % 2] = int16_t(units);
+      off += square(atom[d] - units * ATOM_STEP);
+    }
+    off = __builtin_sqrtf(off);
+    if (off > *atoms.rounding) *atoms.rounding = off;
+  }
 }
 
-int64_t multiply_workspace_bytes(const Atoms& atoms) {
-  return GROUP * (atoms.width + PANEL) * int64_t(sizeof(float));
-}
-
-void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue, void* workspace) {
-  const float* rows[GROUP];
-  float* products = static_cast<float*>(workspace);
-  float* packed = products + GROUP * PANEL;
-  int64_t first;
-  while (const int64_t count = take(queue, GROUP, first)) {
-    first += appended_from;
-    for (int64_t i = 0; i < count; ++i) rows[i] = atoms.rows + (first + i) * atoms.padded_width;
-    pack_rows(rows, count, atoms.width, packed);
-    for (int64_t column = 0; column < atoms.count; column += PANEL) {
-      multiply_panel(packed, count, atoms.panels + column * atoms.width, atoms.width, products);
-      write_products(atoms, appended_from, first, count, column, products);
+// Threads share columns in groups; a group's pairs are those with a later atom.
+void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue) {
+  float dots[GROUP * GROUP];
+  int64_t group;
+  while (take(queue, 1, group)) {
+    const int64_t column = group * GROUP, later = column > appended_from ? column : appended_from;
+    for (int64_t first = later / SQUARE * SQUARE; first < atoms.count; first += GROUP) {
+      const int64_t rows = smaller(GROUP, atoms.count - first);
+      multiply_atoms_at(atoms, first, rows, column, dots);
+      write_products(atoms, first, rows, column, dots);
     }
   }
 }

@@ -8,15 +8,14 @@ namespace interpkern {
 constexpr int64_t GROUP = 64;  // vectors multiplied with the atoms at once
 }
 
-#define INTERPKERN_DECLARE(isa)                                                                  \
-  namespace interpkern::isa {                                                                    \
-  int64_t pursuit_workspace_bytes(const Pursuit& pursuit);                                       \
-  int64_t changes_workspace_bytes(const Pursuit& pursuit);                                       \
-  int64_t multiply_workspace_bytes(const Atoms& atoms);                                          \
-  void pursue(const Pursuit& pursuit, Queue& queue, void* workspace);                            \
-  void find_changes(const Pursuit& pursuit, Queue& queue, void* workspace);                      \
-  void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue, void* workspace); \
-  void pack_panel(const Atoms& atoms, int64_t panel);                                            \
+#define INTERPKERN_DECLARE(isa)                                                 \
+  namespace interpkern::isa {                                                   \
+  int64_t pursuit_workspace_bytes(const Pursuit& pursuit);                      \
+  int64_t changes_workspace_bytes(const Pursuit& pursuit);                      \
+  void pursue(const Pursuit& pursuit, Queue& queue, void* workspace);           \
+  void find_changes(const Pursuit& pursuit, Queue& queue, void* workspace);     \
+  void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue); \
+  void pack_panel(const Atoms& atoms, int64_t panel);                           \
   }
 INTERPKERN_FOR_EACH_ISA(INTERPKERN_DECLARE)
 #undef INTERPKERN_DECLARE

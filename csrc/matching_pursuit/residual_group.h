@@ -10,14 +10,14 @@ namespace {
 struct ResidualGroup {
   Samples samples;
   Sample* members;  // (GROUP,)
-  Vec* peaks;       // (GROUP, blocks)
-  int64_t blocks, *active;
+  Vec* peaks;       // (GROUP, panels)
+  int64_t panels, *active;
 
   ResidualGroup(const Pursuit& p, Arena& arena)
       : samples(p, arena),
         members(arena.take<Sample>(GROUP)),
-        peaks(arena.take<Vec>(GROUP * blocks_of(p.atoms))),
-        blocks(blocks_of(p.atoms)),
+        peaks(arena.take<Vec>(GROUP * panels_of(p.atoms))),
+        panels(panels_of(p.atoms)),
         active(arena.take<int64_t>(GROUP)) {
     Sample counted;
     for (int64_t i = 0; i < GROUP; ++i) (members ? members[i] : counted).lay_out(p, arena);
@@ -40,7 +40,7 @@ struct ResidualGroup {
     while (const int64_t pursued = gather(count)) {
       find_all_peaks(pursued, queue);
       if (stopped(queue)) return false;
-      for (int64_t i = 0; i < pursued; ++i) members[active[i]].absorb(choose(members[active[i]], peaks + i * blocks));
+      for (int64_t i = 0; i < pursued; ++i) members[active[i]].absorb(choose(members[active[i]], i));
     }
     for (int64_t i = 0; i < count; ++i) members[i].finish();
     return true;
@@ -50,37 +50,43 @@ struct ResidualGroup {
     int64_t pursued = 0;
     for (int64_t i = 0; i < count; ++i) {
       if (!members[i].wants_pick()) continue;
-      active[pursued] = i;
-      samples.rows[pursued++] = members[i].residual;
+      samples.pack(pursued, members[i].residual);
+      active[pursued++] = i;
     }
-    samples.pack(pursued);
     return pursued;
   }
 
   void find_all_peaks(int64_t pursued, const Queue& queue) {
-    for (int64_t i = 0; i < pursued * blocks; ++i) peaks[i] = Vec{};
-    for (int64_t panel = 0; panel < blocks * BLOCK / PANEL && !stopped(queue); ++panel) {
-      const float* products = samples.multiply(pursued, panel);
+    for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
+      samples.multiply(pursued, panel);
       for (int64_t i = 0; i < pursued; ++i) {
-        Vec& peak = peaks[i * blocks + panel * PANEL / BLOCK];
-        for (int64_t v = 0; v < PANEL; v += LANES)
-          peak = max(peak, magnitude(read(products + i * PANEL + v), samples.p.nonnegative));
+        Vec peak{};
+        for (int64_t lane = 0; lane < PANEL; lane += LANES)
+          peak = max(peak, magnitude(samples.product(i, lane), samples.p.nonnegative));
+        peaks[i * panels + panel] = peak;
       }
     }
   }
 
-  Best choose(const Sample& sample, const Vec* its_peaks) const {
-    const Atoms& atoms = samples.p.atoms;
-    const float error = product_error(atoms.width) * sample.left;
-    const Vec least = broadcast(largest_peak(its_peaks, blocks) - 2 * error);
-    const Chosen taken = sample.chosen();
+  // Of the sample that was multiplied at place `at`.
+  Best choose(const Sample& sample, int64_t at) const {
+    const float error = samples.rounded[at].error;
+    const float least = largest_peak(peaks + at * panels, panels) - 2 * error;
     Best best;
-    for (int64_t block = 0; block < blocks; ++block) {
-      if (!any_at_least(its_peaks[block], least)) continue;
-      for (int64_t index = block * BLOCK; index < smaller((block + 1) * BLOCK, atoms.count); ++index)
+    consider_panels(sample, peaks + at * panels, least, __builtin_inff(), best);
+    // The peak may be an atom's that was chosen before.
+    if (best.size - error < least) consider_panels(sample, peaks + at * panels, best.size - error, least, best);
+    return best;
+  }
+
+  // Those whose peak is at least `from` and less than `to`.
+  void consider_panels(const Sample& sample, const Vec* its_peaks, float from, float to, Best& best) const {
+    const Chosen taken = sample.chosen();
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      if (!any_at_least(its_peaks[panel], broadcast(from)) || any_at_least(its_peaks[panel], broadcast(to))) continue;
+      for (int64_t index = panel * PANEL; index < smaller((panel + 1) * PANEL, samples.p.atoms.count); ++index)
         if (!taken.has(index)) best.consider(index, sample.correlation(index), samples.p.nonnegative);
     }
-    return best;
   }
 };
 

@@ -6,9 +6,9 @@
 namespace interpkern::INTERPKERN_ISA {
 namespace {
 
-// Error of one product of the 16-bit Gram: half a unit, and that of the float it was rounded from.
+// Error of one product of the 16-bit Gram: half a unit, and those of the float it was rounded from and of `dot`.
 inline float gram_error(int64_t width) {
-  return PRODUCT_STEP / 2 + product_error(width);
+  return PRODUCT_STEP / 2 + 2 * dot_error(width);
 }
 
 // What a pick is compared by.
@@ -42,9 +42,9 @@ struct Chosen {
   }
 };
 
-inline float largest_peak(const Vec* peaks, int64_t blocks) {
+inline float largest_peak(const Vec* peaks, int64_t count) {
   Vec largest{};
-  for (int64_t block = 0; block < blocks; ++block) largest = max(largest, peaks[block]);
+  for (int64_t i = 0; i < count; ++i) largest = max(largest, peaks[i]);
   return largest_lane(largest);
 }
 
@@ -84,21 +84,23 @@ inline void add_row(float* correlations, float factor, const int16_t* row, int64
   }
 }
 
-// Rows of the Gram, two and two interleaved, and 16-bit weights for them: the sum of a pair is one instruction.
+// Rows of the Gram and 16-bit weights for them. Two and two lie interleaved, so that one instruction sums a pair; an
+// odd last one stays where it is.
 struct WeightedRows {
   int16_t* pairs;    // (pairs, columns, 2)
   int32_t* weights;  // (pairs,) the second row's in the high half
   int64_t columns, size;
-  float scale;  // value of a unit of weight times a unit of the Gram
+  float scale;                    // value of a unit of weight times a unit of the Gram
+  const int16_t *first, *second;  // the last pair's rows in the Gram
 
-  // Copies a block of `row` to place `at`, the second of a pair next to the first.
-  void place(int64_t at, const int16_t* row, int64_t block) {
-    int32_t* pair = reinterpret_cast<int32_t*>(pairs + at / 2 * columns * 2) + block * BLOCK;
-    const int16_t* from = row + block * BLOCK;
-    if (at % 2 == 0)
-      for (int64_t i = 0; i < BLOCK; ++i) pair[i] = uint16_t(from[i]);
-    else
-      for (int64_t i = 0; i < BLOCK; ++i) pair[i] |= int32_t(uint32_t(uint16_t(from[i])) << 16);
+  // The pair that a second row fills has to be interleaved, block by block, before it is summed.
+  void add(const int16_t* row) { (size++ % 2 == 0 ? first : second) = row; }
+  bool fills_pair() const { return size % 2 == 0; }
+
+  void interleave(int64_t block) {
+    int32_t* to = reinterpret_cast<int32_t*>(pairs + (size / 2 - 1) * columns * 2) + block * BLOCK;
+    const int16_t *low = first + block * BLOCK, *high = second + block * BLOCK;
+    for (int64_t i = 0; i < BLOCK; ++i) to[i] = pair(low[i], high[i]);
   }
 
   // Rounds the values, and returns what the sum over rows of unit products may be off by.
@@ -116,13 +118,15 @@ struct WeightedRows {
     // Neither a weight nor the sum of all, times the largest product, may overflow.
     const float by_sum = (65000.0f - float(size)) / sum, by_largest = 32000.0f / largest;
     const float unit = by_sum < by_largest ? by_sum : by_largest;
-    for (int64_t pair = 0; 2 * pair < size; ++pair) {
-      const int32_t low = int32_t(__builtin_rintf(values[2 * pair] * unit));
-      const int32_t high = 2 * pair + 1 < size ? int32_t(__builtin_rintf(values[2 * pair + 1] * unit)) : 0;
-      weights[pair] = int32_t(uint32_t(high) << 16 | (uint32_t(low) & 0xffff));
+    float off = 0;
+    for (int64_t i = 0; i < size; i += 2) {
+      const float second = i + 1 < size ? values[i + 1] * unit : 0;
+      const float low = __builtin_rintf(values[i] * unit), high = __builtin_rintf(second);
+      weights[i / 2] = pair(int32_t(low), int32_t(high));
+      off += __builtin_fabsf(values[i] * unit - low) + __builtin_fabsf(second - high);
     }
     scale = PRODUCT_STEP / unit;
-    return float(size) * 0.52f / unit;  // half a unit of weight, times products of up to 1.03
+    return 1.03f * off / unit;  // products are no larger
   }
 };
 
@@ -132,24 +136,29 @@ constexpr int64_t STRIP_ATOMS = STRIP * LANES;
 // out[0 .. STRIP_ATOMS) = base - weighted sum of the rows, at the atoms from `at` on
 INTERPKERN_INLINE void sum_strip(const float* base, const WeightedRows& rows, int64_t at, Vec (&out)[STRIP]) {
   Int sums[STRIP]{};
-  for (int64_t pair = 0; 2 * pair < rows.size; ++pair) {
+  const int64_t full = rows.size / 2;
+  for (int64_t pair = 0; pair < full; ++pair) {
     const Int weights = Int{} + rows.weights[pair];
     const int16_t* from = rows.pairs + (pair * rows.columns + at) * 2;
     INTERPKERN_OPAQUE_POINTER(from);
-    for (int v = 0; v < STRIP; ++v) sums[v] += multiply_pairs(from + v * 2 * LANES, weights);
+    for (int v = 0; v < STRIP; ++v) sums[v] += multiply_pairs(read_pairs(from + v * 2 * LANES), weights);
+  }
+  if (rows.size % 2 == 1) {
+    const Int weight = Int{} + rows.weights[full];
+    for (int v = 0; v < STRIP; ++v) sums[v] += multiply_pairs(read_alone(rows.first + at + v * LANES), weight);
   }
   const Vec scale = broadcast(-rows.scale);
   for (int v = 0; v < STRIP; ++v) out[v] = fma(scale, to_float(sums[v]), read(base + at + v * LANES));
 }
 
-// Peaks of base - weighted sum of the rows, which is never stored. The last row comes from `fresh`, fetched ahead.
+// Peaks of base - weighted sum of the rows, which is never stored. The last row, `fresh`, is fetched ahead.
 template <bool NONNEGATIVE>
 inline void sum_rows(const float* base, WeightedRows& rows, const int16_t* fresh, int64_t blocks, Vec* peaks) {
   constexpr int64_t AHEAD = 4;
   for (int64_t block = 0; block < AHEAD && block < blocks; ++block) fetch_block(fresh, block);
   for (int64_t block = 0; block < blocks; ++block) {
     if (block + AHEAD < blocks) fetch_block(fresh, block + AHEAD);
-    rows.place(rows.size - 1, fresh, block);
+    if (rows.fills_pair()) rows.interleave(block);
     Vec peak{};
     for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += STRIP_ATOMS) {
       Vec sums[STRIP];

@@ -37,6 +37,15 @@ inline float norm(const float* x, int64_t size) {
   return __builtin_sqrtf(dot(x, x, size));
 }
 
+inline float square(float x) {
+  return x * x;
+}
+
+// Two 16-bit integers as one of 32, the first in the low half.
+inline int32_t pair(int32_t low, int32_t high) {
+  return int32_t(uint32_t(high) << 16 | (uint32_t(low) & 0xffff));
+}
+
 // Rounding errors relative to the norms of what is multiplied, per element of an order of summation.
 constexpr float ROUNDING = 1.0f / (1 << 23);
 

@@ -12,7 +12,9 @@ import torch
 
 from interpkern.errors import DTypeError, ShapeError
 
-FINITE_CHUNK = 1 << 22
+SERIAL, MANY = 1 << 14, 1 << 22
+"""Elements checked at once: on the CPU so few that PyTorch uses one thread, as its others would go on spinning for
+milliseconds beside the kernel that is called next."""
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 FLOATS = (torch.float32, torch.float64, *HALF_PRECISION)
 
@@ -139,7 +141,8 @@ def is_finite(tensor: torch.Tensor) -> bool:
     """Whether every element is finite, read in chunks so that no mask of the whole tensor is built."""
     if not tensor.is_floating_point():
         return True
-    return all(bool(torch.isfinite(chunk).all()) for chunk in tensor.reshape(-1).split(FINITE_CHUNK))
+    chunk = SERIAL if tensor.device.type == "cpu" else MANY
+    return all(bool(torch.isfinite(part).all()) for part in tensor.reshape(-1).split(chunk))
 
 
 def zeros_and_ones(name: str, tensor: torch.Tensor) -> torch.Tensor:

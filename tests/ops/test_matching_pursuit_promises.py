@@ -20,6 +20,7 @@ from tests.ops.pursuits import (
     assert_picks_are_best,
     assert_well_formed,
     fvu,
+    gaussian,
     norms,
     problem,
     pursue,
@@ -102,6 +103,28 @@ def test_a_given_gram_changes_no_bit(backend, method, nonnegative) -> None:
     for gram in (atoms @ atoms.T, (atoms @ atoms.T).double(), interpkern.Gram(atoms), pieces, roomy, bare):
         assert same_bits(plain, pursue(x, atoms, 9, gram=gram, **settings))
     assert same_bits(plain, pursue(x, pieces.atoms, 9, gram=pieces, **settings))
+
+
+def test_forms_agree_where_atoms_of_the_support_have_the_largest_correlations(cpu) -> None:
+    x, atoms = gaussian(1, 64, 130, 608408)
+    forms = [
+        pursue(x, atoms, 150, gram=interpkern.Gram(atoms, products=kept), method="omp", nonnegative=True, backend=cpu)
+        for kept in (True, False)
+    ]
+    assert same_bits(*forms)
+
+
+@pytest.mark.parametrize("nonnegative", SIGNS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("power", [2.0, 1e3, 1e6])
+def test_forms_agree_on_samples_and_atoms_with_one_massive_element(cpu, method, nonnegative, power) -> None:
+    x, atoms = gaussian(20, 65, 300, 1)
+    x[:, 3] *= power
+    atoms[:50, 3] *= power
+    atoms = torch.nn.functional.normalize(atoms, dim=1)
+    settings = {"method": method, "nonnegative": nonnegative, "backend": cpu}
+    forms = [pursue(x, atoms, 40, gram=interpkern.Gram(atoms, products=kept), **settings) for kept in (True, False)]
+    assert same_bits(*forms)
 
 
 @pytest.mark.parametrize("nonnegative", SIGNS)

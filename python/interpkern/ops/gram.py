@@ -18,8 +18,8 @@ MAX_GRAM_ATOMS = 32_768
 class Gram:
     """A dictionary of unit atoms that can grow, with their products, reused between calls of `matching_pursuit`.
 
-    The atoms are kept three times: as they are, in panels for the first products with a sample, and as a Gram of 16-bit
-    numbers, which proposes atoms that float32 dot products then choose from.
+    The atoms are kept three times: as they are, and in 16-bit numbers as panels for their products with a sample and as
+    their Gram, both of which propose atoms that float32 dot products then choose from.
 
     Args:
         atoms: (M, D) unit rows, torch or NumPy, floating point; copied as float32. M may be 0.
@@ -133,6 +133,7 @@ class Gram:
         old = self._buffers
         self._buffers = new = self._allocate(max(self._count, int(GROWTH * filled)), old.rows.device)
         new.rows[:filled] = old.rows[:filled]
+        new.rounding[:] = old.rounding
         if new.panels is not None and old.panels is not None:
             panels = -(-filled // old.panels.shape[2])
             new.panels[:panels] = old.panels[:panels]
@@ -142,12 +143,13 @@ class Gram:
     def _allocate(self, atoms: int, device: torch.device) -> Prepared:
         module = native.load("_cpu")
         if isinstance(module, str) or device.type != "cpu":
-            return Prepared(torch.zeros(atoms, self._width, device=device), None, None)
+            return Prepared(torch.zeros(atoms, self._width, device=device), torch.zeros(1), None, None)
         room, padded = _up(max(atoms, 1), module.BLOCK), _up(self._width, module.PANEL)
         side = min(room, MAX_GRAM_ATOMS) if self._products is None else room
         return Prepared(
             rows=_zeros((room, padded), numpy.float32),
-            panels=_zeros((room // module.PANEL, self._width, module.PANEL), numpy.float32),
+            rounding=torch.zeros(1),
+            panels=_zeros((room // module.PANEL, -(-self._width // 2), module.PANEL, 2), numpy.int16),
             products=_zeros((side, side), numpy.int16) if self._keeps_products(self._count) else None,
         )
 

@@ -1,6 +1,5 @@
 """The backends of `matching_pursuit`, in the order in which "auto" tries them."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -49,7 +48,7 @@ def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None
 
 def _run_cpu(problem: Problem, progress: Progress | None) -> Picks:
     size = (len(problem.x), problem.k)
-    picks = Picks(torch.full(size, -1, dtype=torch.int32), torch.full(size, math.nan), torch.full(size[:1], math.nan))
+    picks = Picks(torch.empty(size, dtype=torch.int32), torch.empty(size), torch.empty(size[:1]))
     native.load("_cpu").matching_pursuit(
         x=problem.x,
         **_prepared(problem, gram_pays(problem)),
@@ -73,6 +72,7 @@ def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tens
         x=problem.x,
         rows=prepared["rows"],
         panels=prepared["panels"],
+        rounding=prepared["rounding"],
         count=len(problem.atoms),
         method=problem.method,
         nonnegative=problem.nonnegative,

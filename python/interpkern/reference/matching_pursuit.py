@@ -44,8 +44,10 @@ class Prepared(NamedTuple):
 
     rows: torch.Tensor
     """(room, padded D) float32."""
+    rounding: torch.Tensor
+    """(1,) float32, the longest distance of an atom from the one in `panels`."""
     panels: torch.Tensor | None
-    """(room / 32, D, 32) float32, 32 atoms side by side."""
+    """(room / 32, (D + 1) / 2, 32, 2) int16, 32 atoms side by side in units of the kernels' ATOM_STEP."""
     products: torch.Tensor | None
     """(side, side) int16, the Gram in units of the kernels' PRODUCT_STEP."""
 
