@@ -38,7 +38,8 @@ PAIRS, FEWEST_PAIRS, FEWEST_CONTROL_PAIRS = 200, 3, 10
 SAMPLE_SECONDS = 0.05
 MAIN_PICKS = 32
 JUDGED = 128
-FVU_TOLERANCE = 1e-3
+FVU_TOLERANCE, FAST_TOLERANCE = 1e-3, 3e-3
+"""Relative to the FVU; in fast precision some samples get other picks, which leave now more, now less."""
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PEERS = (
     plain.compiled_gram,
@@ -123,7 +124,8 @@ def against_float64(sized: Sized, k: int, method: str, **settings: Any) -> Row:
     ours = sized.encode(x, k, method, **settings)
     exact = matching_pursuit(x.double(), sized.dictionary.atoms.double(), k, method=method, backend="reference")
     fvu, best = (sized.fvu(x, code.to_dense(sized.M)) for code in (ours, exact))
-    if not abs(fvu - best) <= FVU_TOLERANCE * best:
+    tolerance = FAST_TOLERANCE if settings.get("precision") == "fast" else FVU_TOLERANCE
+    if not abs(fvu - best) <= tolerance * best:
         raise SystemExit(f"{method} with {sized.M} atoms and {k} picks leaves {fvu}, the reference {best}")
     return {"fvu": fvu, "same_supports": float((ours.indices == exact.indices).all(1).float().mean())}
 
