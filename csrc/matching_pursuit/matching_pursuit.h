@@ -40,14 +40,13 @@ struct Pursuit {
   float tol;
   bool exact;
 
-  int32_t* indices;      // (N, K) out
-  float* coefficients;   // (N, K) out
-  float* residual_norm;  // (N,) out
+  // Out; of path_changes in: what was found with the atoms before `known`.
+  int32_t* indices;      // (N, K)
+  float* coefficients;   // (N, K)
+  float* residual_norm;  // (N,)
 
-  // Of path_changes, which has no other output:
-  const int32_t* path;  // (N, K) indices found with the atoms before `known`
-  int64_t known;
-  bool* changed;  // (N,) out
+  int64_t known;  // of path_changes
+  bool* changed;  // (N,) out, of path_changes
 };
 
 // Called about every 50 ms with (samples done, samples in all); what it throws ends the run.
@@ -60,7 +59,7 @@ void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, cons
 // with `exact` not even on whether there are products.
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
 
-// Writes whether the atoms from `known` on would change each sample's path, by pursuing over its own picks and them.
+// Writes whether the atoms from `known` on would change each sample's path. Products only make it faster.
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
 
 // Hands out samples or atoms to the threads, counts what is done, and carries the wish to stop.

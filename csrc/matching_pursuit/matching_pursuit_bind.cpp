@@ -82,15 +82,17 @@ void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Prod
   matching_pursuit_cpu(p, isa_called(isa), threads, report);
 }
 
-void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, int64_t count, const std::string& method,
-                  bool nonnegative, double tol, Array<const int32_t, nb::ndim<2>> path, int64_t known,
+void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
+                  const std::string& method, bool nonnegative, double tol, Array<int32_t, nb::ndim<2>> indices,
+                  Rows coefficients, Array<float, nb::ndim<1>> residual_norm, int64_t known,
                   Array<bool, nb::ndim<1>> changed, int threads, const std::string& isa) {
   Pursuit p{};
-  p.atoms = view(rows, rounding, panels, std::nullopt, count, x.shape(1));
+  p.atoms = view(rows, rounding, panels, products, count, x.shape(1));
   p.x = x.data(), p.dtype = dtype_of(x);
-  p.samples = x.shape(0), p.picks = path.shape(1);
+  p.samples = x.shape(0), p.picks = indices.shape(1);
   p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol);
-  p.path = path.data(), p.known = known, p.changed = changed.data();
+  p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
+  p.known = known, p.changed = changed.data();
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
   const nb::gil_scoped_release no_gil;
@@ -109,8 +111,9 @@ void bind_matching_pursuit(nb::module_& module) {
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "exact"_a, "indices"_a,
              "coefficients"_a, "residual_norm"_a, "threads"_a, "isa"_a, "progress"_a.none(),
              "Pursue all samples; see interpkern.ops.matching_pursuit, which checks what comes here.");
-  module.def("path_changes", path_changes, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a, "count"_a,
-             "method"_a, "nonnegative"_a, "tol"_a, "path"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
+  module.def("path_changes", path_changes, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
+             "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "indices"_a, "coefficients"_a,
+             "residual_norm"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
              "Whether the atoms from `known` on change each sample's path; see interpkern.ops.matching_pursuit.");
 }
 

@@ -58,18 +58,24 @@ Kernels kernels_for(Isa isa) {
   std::abort();
 }
 
-// Runs work(queue, workspace) on every thread until the queue is empty.
+constexpr double FEW = 1 << 26;  // multiply-adds, about a millisecond: not worth starting a thread
+
+// Runs work(queue, workspace) on every thread, or on the caller's where it is little, until the queue is empty.
 template <class Work>
-void share(int64_t total, int threads, int64_t workspace_bytes, const Report& report, const Work& work) {
+void share(int64_t total, double multiply_adds, int threads, int64_t workspace_bytes, const Report& report,
+           const Work& work) {
   if (total == 0) return report(0, 0);
-  const int count = int(std::min<int64_t>(threads, total));
+  const int count = multiply_adds < FEW ? 1 : int(std::min<int64_t>(threads, total));
   Queue queue{total, (total + count - 1) / count};
   const auto run = [&](int) {
     const auto workspace = allocate(workspace_bytes);
     work(queue, workspace.get());
   };
   const auto poll = [&] { report(queue.done.load(std::memory_order_relaxed), total); };
-  run_workers(count, run, poll, [&] { queue.stop = true; });
+  if (multiply_adds < FEW)
+    run(0);
+  else
+    run_workers(count, run, poll, [&] { queue.stop = true; });
   poll();
 }
 
@@ -79,19 +85,26 @@ void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, cons
   const Kernels kernels = kernels_for(isa);
   for (int64_t panel = first / PANEL; panel * PANEL < atoms.count; ++panel) kernels.pack_panel(atoms, panel);
   if (!atoms.products) return;
-  share((atoms.count + GROUP - 1) / GROUP, threads, 0, report,
+  const double multiply_adds = double(atoms.count) * double(atoms.count - first) * double(atoms.width);
+  share((atoms.count + GROUP - 1) / GROUP, multiply_adds, threads, 0, report,
         [&](Queue& queue, void*) { kernels.multiply_atoms(atoms, first, queue); });
 }
 
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {
   const Kernels kernels = kernels_for(isa);
-  share(pursuit.samples, threads, kernels.pursuit_workspace_bytes(pursuit), report,
+  const Atoms& atoms = pursuit.atoms;
+  const double picks = double(pursuit.picks), width = double(atoms.width);
+  const double products = atoms.products ? width + picks * picks : picks * width;  // with each atom
+  const double multiply_adds = double(pursuit.samples) * double(atoms.count) * products;
+  share(pursuit.samples, multiply_adds, threads, kernels.pursuit_workspace_bytes(pursuit), report,
         [&](Queue& queue, void* workspace) { kernels.pursue(pursuit, queue, workspace); });
 }
 
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {
   const Kernels kernels = kernels_for(isa);
-  share(pursuit.samples, threads, kernels.changes_workspace_bytes(pursuit), report,
+  const double atoms = double(pursuit.picks + pursuit.atoms.count - pursuit.known);
+  const double multiply_adds = double(pursuit.samples) * double(pursuit.picks) * atoms * double(pursuit.atoms.width);
+  share(pursuit.samples, multiply_adds, threads, kernels.changes_workspace_bytes(pursuit), report,
         [&](Queue& queue, void* workspace) { kernels.find_changes(pursuit, queue, workspace); });
 }
 

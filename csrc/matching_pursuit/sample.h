@@ -89,10 +89,10 @@ struct Sample {
     basis.size = system.size = system.free = 0;
   }
 
-  bool wants_pick() const {
-    const float share = pursuit->tol > LEVEL ? pursuit->tol : LEVEL;
-    return !ended && steps < pursuit->picks && left > share * norm;
-  }
+  // A residual of this norm needs no more picks.
+  float enough() const { return (pursuit->tol > LEVEL ? pursuit->tol : LEVEL) * norm; }
+
+  bool wants_pick() const { return !ended && steps < pursuit->picks && left > enough(); }
 
   // Atoms that may not be picked again.
   Chosen chosen() const { return {picks, pursuit->method == Method::omp ? steps : 0}; }

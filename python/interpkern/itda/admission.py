@@ -101,7 +101,8 @@ class _Block:
         self._threshold = admission.threshold
         self._fails = numpy.zeros(len(rows), bool)
         self._stale = numpy.ones(len(rows), bool)
-        self._indices = torch.full((len(rows), admission.pursuit.k), -1, dtype=torch.int32)
+        size = (len(rows), admission.pursuit.k)
+        self._code = SparseCode(torch.full(size, -1, dtype=torch.int32), torch.zeros(size), torch.zeros(len(rows)))
 
     def next_failing(self, start: int) -> int:
         """The first row from `start` that fails, or the number of rows."""
@@ -125,18 +126,22 @@ class _Block:
         if known == 0:
             self._stale[start:] = True
             return
-        indices = self._indices[start:]
-        code = SparseCode(indices, torch.zeros(indices.shape), torch.zeros(len(indices)))
+        code = SparseCode(*(part[start:] for part in _parts(self._code)))
         changed = self._pursuit.changed(self.values[start:], self._gram, code, known=known, tol=self._threshold.tol)
         self._stale[start:] |= changed.numpy()
 
     def _encode(self, due: NDArray[numpy.int64]) -> None:
         at = torch.from_numpy(due)
         code = self._pursuit.encode(self.values[at], self._gram, tol=self._threshold.tol)
-        self._indices[at] = code.indices
+        for kept, found in zip(_parts(self._code), _parts(code), strict=True):
+            kept[at] = found
         self.losses[due] = self._threshold.losses(code.residual_norm.numpy(), self.norms[due])
         self._fails[due] = self._threshold.exceeded(self.losses[due], self.norms[due])
         self._stale[due] = False
+
+
+def _parts(code: SparseCode) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return code.indices, code.coefficients, code.residual_norm
 
 
 def _first(marks: NDArray[numpy.bool_]) -> int:

@@ -67,17 +67,16 @@ def _run_cpu(problem: Problem, progress: Progress | None) -> Picks:
 
 def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
     changed = torch.ones(len(problem.x), dtype=torch.bool)
-    prepared = _prepared(problem, False)
     native.load("_cpu").path_changes(
         x=problem.x,
-        rows=prepared["rows"],
-        panels=prepared["panels"],
-        rounding=prepared["rounding"],
+        **_prepared(problem, False),
         count=len(problem.atoms),
         method=problem.method,
         nonnegative=problem.nonnegative,
         tol=problem.tol,
-        path=code.indices,
+        indices=code.indices,
+        coefficients=code.coefficients.float(),
+        residual_norm=code.residual_norm.float(),
         known=known,
         changed=changed,
         threads=problem.threads,
