@@ -36,8 +36,10 @@ struct Samples {
 
   // Makes the residual the one to be multiplied at place `at`.
   void pack(int64_t at, const float* residual) {
-    int32_t* to = packed + at / TILE_ROWS * TILE_ROWS * pairs + at % TILE_ROWS;
-    rounded[at] = round_vector(residual, p.atoms, TILE_ROWS, to);
+    int32_t* tile = packed + at / TILE_ROWS * TILE_ROWS * pairs;
+    if (at % TILE_ROWS == 0)
+      for (int64_t i = 0; i < TILE_ROWS * pairs; ++i) tile[i] = 0;  // the last one may not fill
+    rounded[at] = round_vector(residual, p.atoms, TILE_ROWS, tile + at % TILE_ROWS);
   }
 
   void multiply(int64_t count, int64_t panel) {
