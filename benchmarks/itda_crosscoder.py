@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from benchmarks.paired import machine
+from benchmarks.paired import command, machine
 from interpkern import Activations, CrosscoderITDA
 from interpkern.itda import compare_with_separate
 
@@ -127,12 +127,6 @@ def linear_map(fitted: Sites, held_out: Sites, source: Any, target: Any) -> floa
     return float(left / (wanted - wanted.mean(0)).square().sum())
 
 
-def command() -> str:
-    """The command, with folders by their name alone."""
-    arguments = [Path(one).name if Path(one).is_absolute() else one for one in sys.argv[1:]]
-    return " ".join(["python", "benchmarks/itda_crosscoder.py", *arguments])
-
-
 def main() -> None:
     """Measure every case, print it, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,7 +137,7 @@ def main() -> None:
     settings = {"k": K, "max_atoms": ATOMS, "method": "omp", "massive_above": MASSIVE, "share_fitted": FITTED}
     found = [measured(sites) for sites in cases(arguments.data)]
     if arguments.out:
-        results = {"machine": machine(), "command": command(), "settings": settings, "cases": found}
+        results = {"machine": machine(), "command": " ".join(command()), "settings": settings, "cases": found}
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 

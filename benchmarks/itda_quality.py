@@ -17,14 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from benchmarks.paired import machine
+from benchmarks.paired import command, machine
 from benchmarks.selection_rules import CORE, RULES, Problem
 from interpkern.activations import Activations
-from interpkern.itda import ITDA
+from interpkern.activations.rows import default_labels
+from interpkern.itda import ITDA, metrics
 from interpkern.itda.evaluation import DEFAULT, evaluate, held_out_rows
-from interpkern.itda.labels import default_labels
-from interpkern.itda.metrics import MASSIVE, metrics
-from interpkern.itda.rows import Rows
+from interpkern.itda.rows import MASSIVE, Rows
 from interpkern.ops.gram import Gram
 from interpkern.ops.matching_pursuit import matching_pursuit
 
@@ -120,7 +119,7 @@ def model(source: Activations, arguments: argparse.Namespace) -> dict[str, Any]:
     threshold = next(line["threshold"] for line in table["variants"] if line["name"] == DEFAULT)
     lines = [line for seed in range(arguments.seeds) for line in rules(source, threshold, seed, arguments)]
     return {
-        "command": ["python", "benchmarks/itda_quality.py", *sys.argv[1:]],
+        "command": command(),
         "machine": machine(),
         "origin": source.origin,
         "rows": len(source),

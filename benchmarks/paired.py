@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,12 @@ def machine() -> dict[str, object]:
         **{package: _version(package) for package in ("torch", "numpy", "jax")},
         "commit": _commit(),
     }
+
+
+def command() -> list[str]:
+    """The command that runs, with paths outside the repository by their last name alone."""
+    script = f"benchmarks/{Path(sys.argv[0]).name}"
+    return ["python", script, *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])]
 
 
 def _pair(a: Work, b: Work, clock: Clock, *, swapped: bool) -> tuple[float, float]:

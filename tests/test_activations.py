@@ -107,6 +107,15 @@ def test_streams_are_read_piece_by_piece():
         len(again)
 
 
+@pytest.mark.parametrize("sizes", [[1] * N, [0, 100, 0, 157], [N], [32, 33, 192]])
+def test_groups_have_one_size_whatever_the_pieces(sizes: list[int]):
+    pieces = list(zip(VALUES.split(sizes), LABELS.split(sizes), strict=True))
+    groups = list(Activations(lambda: pieces).batches(33))
+    assert [len(values) for values, _ in groups] == [33] * 7 + [26]
+    assert torch.equal(torch.cat([values for values, _ in groups]), VALUES)
+    assert torch.equal(torch.cat([labels for _, labels in groups]), LABELS)
+
+
 def test_a_generator_is_read_once(tmp_path: Path):
     def pieces() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield from zip(VALUES.split(33), LABELS.split(33), strict=True)

@@ -20,9 +20,8 @@ import interpkern
 from interpkern import cli, cli_itda, cli_itda_input
 from interpkern.activations import Activations, collect
 from interpkern.cli_options import descriptions
-from interpkern.itda import ITDA, jaccard, layer_match
+from interpkern.itda import ITDA, jaccard, layer_match, metrics
 from interpkern.itda.evaluation import DEFAULT, ORDER, PAPER, evaluate
-from interpkern.itda.metrics import metrics
 from tests.bridges import HOOK, FakeBridge, texts_of_ids
 from tests.itda.problems import activations, labels_for
 
@@ -103,6 +102,15 @@ def test_fit_reads_arrays_with_labels_of_their_own(tmp_path: Path):
     assert (record["atoms"], record["settings"]["centre"]) == (len(expected), False)
     code, output = invoke("fit", tmp_path / "x.npy", *SMALL, "--out", tmp_path / "plain")
     assert "atom 0, prompt 0, position 0\n" in output
+
+
+def test_fit_of_rows_that_are_all_the_same_has_no_atoms_to_show(tmp_path: Path):
+    numpy.save(tmp_path / "same.npy", numpy.ones((31, 7), numpy.float32))
+    code, output = invoke("fit", tmp_path / "same.npy", "--checkpoint", tmp_path / "kept", "--out", tmp_path / "out")
+    assert code == 0, output
+    assert "0 atoms from 31 rows" in output
+    assert "rows/s" not in output, "a fit that may have gone on from a checkpoint has no rate"
+    assert len(ITDA.from_pretrained(tmp_path / "out")) == 0
 
 
 def test_threshold_none_looks_for_a_size(rows: Path, tmp_path: Path):

@@ -45,7 +45,14 @@ def fit(values: dict[str, Any]) -> None:
     if values["json"]:
         typer.echo(json.dumps(_record(itda, seconds, out), indent=2))
         return
-    lines = [("activations", about_activations(activations, name_of(values))), *_summary(itda, seconds, out)]
+    # a fit that went on from a checkpoint did not test all rows now
+    rate = "" if values["checkpoint"] else f", {itda.report.rows_seen / seconds:,.0f} rows/s"
+    lines = [
+        ("activations", about_activations(activations, name_of(values))),
+        *_summary(itda),
+        ("time", f"{seconds:.1f} s{rate}"),
+        ("saved", f"{out}; measure it with: interpkern itda eval ACTIVATIONS --dictionary {out}"),
+    ]
     for name, text in lines:
         say(f"{name:<{INDENT}}{text}", indent=INDENT)
 
@@ -54,16 +61,14 @@ def _names(source: Any) -> list[str]:
     return [parameter.name for parameter in options(source)]
 
 
-def _summary(itda: ITDA, seconds: float, out: Path) -> list[tuple[str, str]]:
+def _summary(itda: ITDA) -> list[tuple[str, str]]:
     settings, report = itda.settings, itda.report
     centred = "not centred" if settings.centre is False else "centred"
     how = f"{settings.method}, k {settings.k}, {centred}, {settings.mode}"
-    shown = sorted({round(share * (len(itda) - 1)) for share in SHOWN})
+    shown = sorted({round(share * (len(itda) - 1)) for share in SHOWN}) if len(itda) else []
     return [
         ("dictionary", f"{report}; {how}"),
         *(("" if place else "atoms", str(itda.describe(atom))) for place, atom in enumerate(shown)),
-        ("time", f"{seconds:.1f} s, {report.rows_seen / seconds:,.0f} rows/s"),
-        ("saved", f"{out}; measure it with: interpkern itda eval ACTIVATIONS --dictionary {out}"),
     ]
 
 

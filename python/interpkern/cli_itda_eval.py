@@ -12,9 +12,7 @@ from interpkern.cli_itda_input import about, bridge_of, given, input_parameters,
 from interpkern.cli_options import option, options, with_options
 from interpkern.cli_output import folder, say, signs_of_life
 from interpkern.files import provenance
-from interpkern.itda import ITDA
-from interpkern.itda.ce_score import CEScore, ce_score
-from interpkern.itda.evaluation import Evaluation, evaluate
+from interpkern.itda import ITDA, CEScore, Evaluation, Metrics, ce_score, evaluate, metrics
 from interpkern.itda.evaluation_report import (
     ce_sentence,
     data_sentence,
@@ -25,7 +23,6 @@ from interpkern.itda.evaluation_report import (
     recipe_lines,
     recipe_sentence,
 )
-from interpkern.itda.metrics import Metrics, metrics
 from interpkern.report import Section, finite, save_page
 
 PAGE = "eval.html"

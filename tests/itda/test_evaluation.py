@@ -9,9 +9,8 @@ import torch
 
 import interpkern
 from interpkern.errors import DTypeError, ShapeError
-from interpkern.itda import ITDA
+from interpkern.itda import ITDA, metrics
 from interpkern.itda.evaluation import DEFAULT, ORDER, PAPER, Evaluation, evaluate, held_out_rows
-from interpkern.itda.metrics import metrics
 from interpkern.itda.rows import Rows
 from interpkern.itda.sized import Recipe, search
 from interpkern.itda.variants import random_atoms, recoded, updated_atoms

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from interpkern.errors import DTypeError, ShapeError
-from interpkern.itda import ITDA
-from interpkern.itda.metrics import metrics
+from interpkern.itda import ITDA, ce_score, metrics
 
 HOOK = "blocks.1.hook_resid_pre"
 
@@ -128,7 +127,7 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, sizes: list[int]
     x = with_massive(activations(257, 5, seed=2), (11,))
     itda = ITDA(k=3).fit(activations(200, 5))
     whole = metrics(itda, x)
-    monkeypatch.setattr("interpkern.itda.metrics.CHUNK", 33)
+    monkeypatch.setattr("interpkern.itda.quality.CHUNK", 33)
     seen: list[tuple[int, int]] = []
     parts = metrics(itda, list(x.split(sizes)), progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (257, 257)
@@ -189,8 +188,6 @@ TEXTS = [[1, 5, 7, 2, 22], [3, 3], [9, 8, 7, 6, 5, 4, 3], [11]]
 
 
 def test_identity_scores_one_and_zeros_score_nothing(bridge) -> None:
-    from interpkern.itda.ce_score import ce_score
-
     identity = Scaled(1.0)
     one = ce_score(identity, bridge, TEXTS, HOOK, batch_size=3)
     assert identity.rows == 5 + 2 + 7 + 1, "padding was replaced"
@@ -223,8 +220,6 @@ def by_torch_hooks(bridge, texts: list[list[int]], change) -> float:
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_ce_of_a_real_dictionary_against_torch_hooks(bridge, batch_size: int) -> None:
-    from interpkern.itda.ce_score import ce_score
-
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         _, cache = bridge.run_with_cache(torch.randint(0, 23, (9, 31), generator=generator), names_filter=HOOK)
@@ -245,8 +240,6 @@ def test_ce_of_a_real_dictionary_against_torch_hooks(bridge, batch_size: int) ->
 
 
 def test_massive_tokens_keep_their_activation(bridge) -> None:
-    from interpkern.itda.ce_score import ce_score
-
     embed = bridge.original_model.tok_embed
     weight = embed._original_component.weight
     before = weight.detach().clone()
@@ -271,8 +264,6 @@ def test_massive_tokens_keep_their_activation(bridge) -> None:
 
 
 def test_the_model_is_left_as_it_was(bridge) -> None:
-    from interpkern.itda.ce_score import ce_score
-
     bridge.train()
     before = bridge(torch.tensor([TEXTS[0]]))
     ce_score(Scaled(0.0), bridge, TEXTS, HOOK)
@@ -281,8 +272,6 @@ def test_the_model_is_left_as_it_was(bridge) -> None:
 
 
 def test_inputs_of_ce_score_are_named(bridge) -> None:
-    from interpkern.itda.ce_score import ce_score
-
     with pytest.raises(DTypeError, match="itda: expected a fitted ITDA"):
         ce_score(None, bridge, TEXTS, HOOK)
     with pytest.raises(DTypeError, match="bridge: expected a transformer_lens"):

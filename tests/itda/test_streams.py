@@ -1,9 +1,11 @@
 """What ITDA takes as activations and labels, and what it refuses, by name."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy
+import pandas
 import pytest
 import torch
 
@@ -125,7 +127,11 @@ def test_what_is_no_activations_is_refused_by_name() -> None:
         (x[:0], ValueError, "activations: expected at least one"),
         ([], ValueError, "activations: expected at least one"),
         (None, TypeError, "activations: .*NoneType"),
-        ("x.npy", TypeError, "activations: .*str"),
+        ("x.npy", TypeError, r"activations: .*str; open files with interpkern.Activations\(path\)"),
+        (Path("x.npy"), TypeError, "activations: .*Activations"),
+        (pandas.DataFrame(x.numpy()), TypeError, r"activations: .*DataFrame; give its .to_numpy\(\)"),
+        (lambda: [x], TypeError, r"activations: .*interpkern.Activations\(function\)"),
+        ([x[0], x[1]], ValueError, r"activations \(batch 0\): .*torch.stack\(rows\)"),
         ({"x": x}, TypeError, "activations: .*dict"),
         ([x, x[:, :3]], ValueError, r"activations \(batch 1\): expected width D = 7 .*got 3"),
         ([(x, labels, labels)], TypeError, r"activations \(batch 0\): .*3 parts"),
@@ -138,6 +144,8 @@ def test_what_is_no_activations_is_refused_by_name() -> None:
     for method in (itda.partial_fit, itda.encode, itda.fvu):
         with pytest.raises(ValueError, match=r"(activations|x): expected width D = 7 .*got 5"):
             method(activations(9, 5))
+    with pytest.raises(TypeError, match=r"x: .*Activations; give its .tensor\(\)"):
+        itda.encode(interpkern.Activations(x))
 
 
 def test_what_is_no_labels_is_refused_by_name() -> None:

@@ -1,7 +1,5 @@
 """Activations of a model on texts, streamed to a folder of shards; a killed run goes on where it was."""
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 import torch
 
+from interpkern.activations.bridges import check_hook, evaluating, hook_layer, padded
 from interpkern.activations.manifest import (
     MANIFEST,
     Manifest,
@@ -28,7 +27,6 @@ from interpkern.activations.tokenising import (
     weights_sha256,
     words,
 )
-from interpkern.errors import DTypeError
 from interpkern.files import as_path, provenance
 from interpkern.progress import Progress, reporting
 from interpkern.validation import choice, integer
@@ -81,7 +79,7 @@ def collect(
         Activations(8 x 384 of minilm-0.1.0 at blocks.3.hook_resid_pre)
     """
     checked = checked_texts(texts)
-    _check_hook(bridge, hook)
+    check_hook(bridge, hook)
     kept = DTYPES[choice("dtype", dtype, tuple(DTYPES))]
     settings = {
         "model": model_name or Path(str(getattr(bridge.cfg, "model_name", None) or "unknown")).name,
@@ -102,21 +100,6 @@ def collect(
     with reporting(progress, "collect", "text") as report:
         _fill(bridge, checked, kept, folder, manifest, report)
     return Activations(folder)
-
-
-def _check_hook(bridge: Any, hook: str) -> None:
-    if not hasattr(bridge, "hook_dict") or not hasattr(bridge, "run_with_cache"):
-        raise DTypeError(
-            f"bridge: expected a transformer_lens TransformerBridge, got {type(bridge).__name__}; "
-            "make one with TransformerBridge.boot_transformers(folder)"
-        )
-    if not isinstance(hook, str):
-        raise DTypeError(f"hook: expected the name of a hook point, got {hook!r}")
-    if hook not in bridge.hook_dict:
-        close = difflib.get_close_matches(hook, bridge.hook_dict, n=3)
-        raise ValueError(
-            f"hook: this model has no {hook!r}. Did you mean {' or '.join(map(repr, close)) or 'another'}?"
-        )
 
 
 def _begun(folder: Path, settings: Mapping[str, Any], notes: str) -> Manifest:
@@ -147,9 +130,7 @@ def _fill(
     size = manifest.settings["texts_per_shard"]
     done = {shard.file: shard for shard in manifest.shards}
     seen: set[int] = set()
-    training = bridge.training
-    bridge.eval()
-    try:
+    with evaluating(bridge):
         for number, start in enumerate(range(0, len(texts), size)):
             ids = [_ids(bridge, texts, n, manifest.settings) for n in range(start, min(start + size, len(texts)))]
             seen.update(token for text in ids for token in text)
@@ -165,8 +146,6 @@ def _fill(
                 manifest.write(folder)
             if report:
                 report(min(start + size, len(texts)), len(texts))
-    finally:
-        bridge.train(training)
     write_vocabulary(folder, words(getattr(bridge, "tokenizer", None), seen))
     replace(manifest, complete=True).write(folder)
 
@@ -195,26 +174,14 @@ def _run(bridge: Any, ids: Sequence[list[int]], first: int, dtype: torch.dtype, 
 
 def _forward(bridge: Any, ids: Sequence[list[int]], hook: str) -> torch.Tensor:
     """(n, D) activations of a batch of texts on the CPU, padding left out."""
-    longest = max(map(len, ids))
-    device = bridge.cfg.device
-    mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in ids])
-    padded = torch.tensor([text + [0] * (longest - len(text)) for text in ids])
-    with torch.no_grad():
-        _, cache = bridge.run_with_cache(
-            padded.to(device), names_filter=hook, stop_at_layer=_stop(bridge, hook), attention_mask=mask.to(device)
-        )
+    tokens, mask = padded(ids, bridge.cfg.device)
+    _, cache = bridge.run_with_cache(tokens, names_filter=hook, stop_at_layer=_stop(bridge, hook), attention_mask=mask)
     if hook not in cache:
         raise ValueError(f"hook: {hook!r} is never reached in this model; choose another")
     values = cache[hook]
-    if values.ndim != 3 or values.shape[:2] != padded.shape:
+    if values.ndim != 3 or values.shape[:2] != tokens.shape:
         raise ValueError(f"hook: {hook!r} gives {tuple(values.shape)}, expected (batch, position, D)")
     return torch.as_tensor(values[mask.bool().to(values.device)]).cpu()
-
-
-def hook_layer(hook: str) -> int | None:
-    """The layer of a hook point, None where it is in none."""
-    found = re.match(r"blocks\.(\d+)\.", hook)
-    return int(found[1]) if found else None
 
 
 def _stop(bridge: Any, hook: str) -> int | None:

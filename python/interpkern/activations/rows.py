@@ -1,6 +1,6 @@
 """Rows of activations, side by side with their labels and token ids."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,8 @@ import numpy
 import torch
 
 from interpkern.errors import DTypeError, ShapeError
-from interpkern.validation import plain_tensor, short
+from interpkern.validation import FLOATS, plain_tensor, short
 
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 NAMED = 5
 
@@ -29,13 +28,6 @@ class Rows:
     def __getitem__(self, index: slice | torch.Tensor) -> "Rows":
         tokens = None if self.tokens is None else self.tokens[index]
         return Rows(self.activations[index], self.labels[index], tokens)
-
-    def then(self, other: "Rows") -> "Rows":
-        """These rows and those after them."""
-        tokens = None
-        if self.tokens is not None and other.tokens is not None:
-            tokens = torch.cat([self.tokens, other.tokens])
-        return Rows(torch.cat([self.activations, other.activations]), torch.cat([self.labels, other.labels]), tokens)
 
     def finite(self, *, skip: bool) -> "Rows":
         """The rows without NaN or infinity, or where `skip` is off an error that names the others."""
@@ -103,14 +95,13 @@ def tensor(name: str, value: Any) -> torch.Tensor:
     return plain_tensor(name, value)
 
 
-def regrouped(pieces: Iterable[Rows], size: int) -> Iterator[Rows]:
-    """Rows in groups of `size`, with fewer at the end, however they come."""
-    rest: Rows | None = None
-    for piece in pieces:
-        rows = piece if rest is None else rest.then(piece)
-        whole = len(rows) - len(rows) % size
-        for start in range(0, whole, size):
-            yield rows[start : start + size].as_stored_or_float32()
-        rest = rows[whole:] if whole < len(rows) else None
-    if rest is not None:
-        yield rest.as_stored_or_float32()
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, in order; with token ids where all parts have them."""
+    if len(parts) == 1:
+        return parts[0]
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    return Rows(
+        torch.cat([part.activations for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        torch.cat(tokens) if len(tokens) == len(parts) else None,
+    )

@@ -12,10 +12,11 @@ import pandas
 import torch
 
 from interpkern.activations.context import Description, LabelIndex, describe
+from interpkern.activations.grouping import regrouped
 from interpkern.activations.manifest import MANIFEST, Manifest, read_vocabulary
 from interpkern.activations.parts import Part, marked, part_of, taken
 from interpkern.activations.readers import parts_of
-from interpkern.activations.rows import Rows, check_width, integers, regrouped
+from interpkern.activations.rows import Rows, check_width, integers, joined
 from interpkern.activations.saving import save_rows
 from interpkern.activations.stream import Stream, piece_rows
 from interpkern.activations.tokenising import words
@@ -127,7 +128,7 @@ class Activations:
         """
         size = integer("size", size, 1)
         rule = choice("nonfinite", nonfinite, NONFINITE)
-        return ((rows.activations, rows.labels) for rows in regrouped(self._rows(rule), size))
+        return ((rows.activations, rows.labels) for rows in self._groups(rule, size))
 
     def tensor(self) -> torch.Tensor:
         """All (N, D) activations in memory, as `batches` gives them."""
@@ -178,7 +179,7 @@ class Activations:
     def save(self, folder: str | Path, *, rows_per_shard: int = 1 << 16) -> "Activations":
         """Write all rows to a new folder of shards, as `collect` does, and open it; for what can be read only once."""
         target, size = as_path("folder", folder), integer("rows_per_shard", rows_per_shard, 1)
-        save_rows(regrouped(self._rows("keep"), size), target, self.origin, self.words)
+        save_rows(self._groups("keep", size), target, self.origin, self.words)
         return Activations(target)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -205,6 +206,9 @@ class Activations:
         if self._parts is None:
             raise DTypeError(f"{wanted}: an iterable is read piece by piece; write it to a folder with .save() first")
         return self._parts
+
+    def _groups(self, rule: str, size: int) -> Iterator[Rows]:
+        return regrouped(self._rows(rule), size, Rows.as_stored_or_float32, joined)
 
     def _rows(self, rule: str) -> Iterator[Rows]:
         pieces = self._stream if self._stream is not None else (part.load() for part in self._sized("rows"))

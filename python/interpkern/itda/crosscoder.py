@@ -12,7 +12,6 @@ import torch
 from interpkern.errors import ShapeError
 from interpkern.itda import crosscoder_encoding as encoding
 from interpkern.itda import crosscoder_storage as storage
-from interpkern.itda import describe as descriptions
 from interpkern.itda.crosscoder_fitted import FittedCrosscoder
 from interpkern.itda.crosscoder_fvu import fvu
 from interpkern.itda.crosscoder_joint import JointRows, facts_of
@@ -29,11 +28,10 @@ from interpkern.itda.crosscoder_sites import (
     numbers_by_site,
 )
 from interpkern.itda.crosscoder_streams import SiteStream, open_sites
-from interpkern.itda.describe import AtomDescription
 from interpkern.itda.dictionary import CHECKPOINT_EVERY, ITDA
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress, reporting
-from interpkern.validation import boolean, integer
+from interpkern.validation import boolean
 
 Rows = Mapping[Site, torch.Tensor | numpy.ndarray]
 
@@ -321,20 +319,6 @@ class CrosscoderITDA(FittedCrosscoder):
         """
         view, refitted = self._view(sites), boolean("refit", refit)
         return fvu(x, self._fitted[1], self.atoms, view, self._pursuit, refitted=refitted)
-
-    def describe(self, atom: int, *, activations: Any = None, tokenizer: Any = None) -> AtomDescription:
-        """Say which token an atom was taken from, in its context.
-
-        Args:
-            atom: its number.
-            activations: interpkern.Activations of any site, which know their texts; needed only where this object has
-                not seen them.
-            tokenizer: decodes the token alone, where its id is known.
-        """
-        atoms = self._built.atoms
-        number = integer("atom", atom, 0, len(atoms) - 1)
-        known = self._source if activations is None else activations
-        return descriptions.describe(atoms, number, activations=known, tokenizer=tokenizer)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
         """Write crosscoder.safetensors and, in the folder joint, what ITDA.save_pretrained writes.

@@ -7,7 +7,8 @@ from typing import Any
 import pandas
 import torch
 
-from interpkern.itda.construction import BuildReport, Construction
+from interpkern.itda.built import Built
+from interpkern.itda.construction import Construction
 from interpkern.itda.crosscoder_encoding import View
 from interpkern.itda.crosscoder_exclusivity import Exclusivity, share_columns, shares_of
 from interpkern.itda.crosscoder_moments import Standard
@@ -18,7 +19,7 @@ from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.settings import Settings
 
 
-class FittedCrosscoder:
+class FittedCrosscoder(Built):
     """A plain dictionary of joint rows, with the sites that these are made of."""
 
     def __init__(self, standard: Standard, empty: ITDA) -> None:
@@ -26,7 +27,6 @@ class FittedCrosscoder:
         self._joint: ITDA | None = None
         self._space: Space | None = None
         self._facts: Facts = {}
-        self._source: Any = None
         self._views: dict[tuple[Site, ...], View] = {}
 
     @property
@@ -44,11 +44,6 @@ class FittedCrosscoder:
         """{site: (M, D_l)} float32 columns of `atoms`: centred, scaled and weighted; views, not to be written to."""
         joint, space = self._fitted
         return {site: joint.atoms[:, place] for site, place in space.columns.items()}
-
-    @property
-    def labels(self) -> torch.Tensor:
-        """(M, 2) int64, prompt id and position of each atom."""
-        return self._built.atoms.labels
 
     @property
     def means(self) -> dict[Site, torch.Tensor]:
@@ -72,26 +67,12 @@ class FittedCrosscoder:
         return replace(self._empty.settings, centre=centre if isinstance(centre, bool) else "given")
 
     @property
-    def threshold(self) -> float:
-        """The loss above which a joint row becomes an atom, found or given."""
-        return self._built.threshold
-
-    @property
-    def report(self) -> BuildReport:
-        """What happened while the dictionary was built."""
-        return self._built.report()
-
-    @property
     def data(self) -> Mapping[str, Any]:
         """What is known of the activations: as in ITDA, of the joint rows; and for each of the sites."""
         return dict(self._fitted[0].data) | {"sites": dict(self._facts)}
 
     def __len__(self) -> int:
-        """M, the number of atoms; 0 before fit."""
         return 0 if self._joint is None else len(self._joint)
-
-    def __bool__(self) -> bool:
-        return True
 
     def __repr__(self) -> str:
         s = self.settings

@@ -12,12 +12,11 @@ import pandas
 import torch
 
 from interpkern.errors import DTypeError
-from interpkern.itda import describe as descriptions
 from interpkern.itda import encoding, storage
 from interpkern.itda.atoms import Atoms
+from interpkern.itda.built import Built
 from interpkern.itda.checkpoint import Checkpoint
-from interpkern.itda.construction import BuildReport, Construction, Digest
-from interpkern.itda.describe import AtomDescription
+from interpkern.itda.construction import Construction, Digest
 from interpkern.itda.fitting import Fit, check_partial, chunks_of, feed, first_chunk, started
 from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.settings import Settings, check_centre, check_width
@@ -25,13 +24,12 @@ from interpkern.itda.storage import Stored
 from interpkern.itda.streams import Stream, open_stream
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress, reporting
-from interpkern.validation import integer
 
 CHECKPOINT_EVERY = 65_536
 UNKNOWN = {"id": None, "model": None, "hook": None, "tokenizer_sha256": None}
 
 
-class ITDA:
+class ITDA(Built):
     """Inference-time decomposition of activations: sparse codes over a dictionary of activations.
 
     A row of activations becomes an atom when the dictionary as it stands at the row's turn leaves more of it than
@@ -103,7 +101,6 @@ class ITDA:
         self._pursuit = Pursuit(self._settings.k, method, self._settings.nonnegative, backend, threads)
         self._construction: Construction | None = None
         self._data: dict[str, Any] = dict(UNKNOWN)
-        self._source: Any = None
 
     def fit(
         self,
@@ -255,11 +252,6 @@ class ITDA:
         return self._built.atoms.values
 
     @property
-    def labels(self) -> torch.Tensor:
-        """(M, 2) int64, prompt id and position of each atom."""
-        return self._built.atoms.labels
-
-    @property
     def mean(self) -> torch.Tensor:
         """(D,) float32, taken off before encoding; zeros for centre=False."""
         return self._built.mean
@@ -270,26 +262,12 @@ class ITDA:
         return self._settings
 
     @property
-    def threshold(self) -> float:
-        """The loss above which a row becomes an atom, found or given."""
-        return self._built.threshold
-
-    @property
-    def report(self) -> BuildReport:
-        """What happened while the dictionary was built."""
-        return self._built.report()
-
-    @property
     def data(self) -> Mapping[str, Any]:
         """What is known of the activations: sha256 of the rows that were tested; id, model, hook, tokenizer_sha256."""
         return self._data | {"sha256": self._built.digest.hex()}
 
     def __len__(self) -> int:
-        """M, the number of atoms; 0 before fit."""
         return 0 if self._construction is None else len(self._construction.atoms)
-
-    def __bool__(self) -> bool:
-        return True
 
     def __repr__(self) -> str:
         s = self._settings
@@ -303,24 +281,6 @@ class ITDA:
         admission_loss its loss at that moment, in the units of the threshold.
         """
         return self._built.atoms.to_pandas()
-
-    def describe(self, atom: int, *, activations: Any = None, tokenizer: Any = None) -> AtomDescription:
-        """Say which token an atom was taken from, in its context.
-
-        Args:
-            atom: its number.
-            activations: the interpkern.Activations that it was fitted on, which know their texts; needed only where
-                this object has not seen them.
-            tokenizer: decodes the token alone, where its id is known.
-
-        Example:
-            >>> print(ITDA(k=4).fit(torch.randn(100, 8)).describe(0))
-            atom 0, prompt 0, position 0
-        """
-        atoms = self._built.atoms
-        number = integer("atom", atom, 0, len(atoms) - 1)
-        known = self._source if activations is None else activations
-        return descriptions.describe(atoms, number, activations=known, tokenizer=tokenizer)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
         """Write cfg.json, sae_weights.safetensors, atoms.parquet and provenance.json; the same for the same dictionary.

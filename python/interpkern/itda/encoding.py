@@ -6,6 +6,7 @@ from typing import Any
 import numpy
 import torch
 
+from interpkern.errors import DTypeError
 from interpkern.itda.construction import mean_of
 from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import rechunked
@@ -29,6 +30,8 @@ def encode(
     report: Callable[[int, int], object] | None = None,
 ) -> SparseCode:
     """The codes of (N, D) activations, centred in float32 a chunk at a time."""
+    if callable(getattr(x, "tensor", None)):
+        raise DTypeError(f"x: expected a tensor or an array, got {type(x).__name__}; give its .tensor()")
     values = check_values("x", x)
     check_width("x", values.shape[1], len(mean), "the atoms")
     codes, done = [], 0

@@ -14,9 +14,9 @@ import torch
 
 from interpkern.files import as_path, provenance, write_atomically
 from interpkern.itda.dictionary import ITDA
-from interpkern.itda.metric_sums import Figures
-from interpkern.itda.metrics import MASSIVE, Metrics, metrics
-from interpkern.itda.rows import Rows, joined
+from interpkern.itda.quality import Metrics, metrics
+from interpkern.itda.quality_sums import Figures
+from interpkern.itda.rows import MASSIVE, Rows, joined
 from interpkern.itda.selection import refine
 from interpkern.itda.sized import Recipe
 from interpkern.itda.streams import open_stream

@@ -8,11 +8,11 @@ from typing import Any
 import matplotlib
 
 from interpkern import report
-from interpkern.itda.ce_score import CEScore
+from interpkern.itda.cross_entropy import CEScore
 from interpkern.itda.dictionary import ITDA
 from interpkern.itda.evaluation import DEFAULT, KIND, PAPER, SCHEMA, Evaluation
-from interpkern.itda.metric_sums import Figures
-from interpkern.itda.metrics import Metrics
+from interpkern.itda.quality import Metrics
+from interpkern.itda.quality_sums import Figures
 from interpkern.text_tables import Column, headings, html_table, line
 
 MOST_MASSIVE = 5

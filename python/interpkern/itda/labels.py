@@ -1,4 +1,4 @@
-"""Labels of rows, (prompt id, position): their default, their check, and the order that they give."""
+"""Labels of rows, (prompt id, position): their check, and the order that they give."""
 
 from typing import Any
 
@@ -6,16 +6,9 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
+from interpkern.activations.rows import INTEGERS
 from interpkern.errors import DTypeError, ShapeError
 from interpkern.validation import plain_tensor, short
-
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def default_labels(first: int, rows: int) -> torch.Tensor:
-    """(n, 2) int64: the number of the row, counted from `first`, and 0."""
-    numbers = torch.arange(first, first + rows)
-    return torch.stack([numbers, torch.zeros_like(numbers)], dim=1)
 
 
 def check_labels(value: Any, rows: int, name: str = "labels") -> torch.Tensor:

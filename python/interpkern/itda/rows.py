@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from interpkern.activations.grouping import regrouped
+
 MASSIVE = 10.0
 """Norm above which an activation is massive, as a multiple of the median norm."""
 
@@ -46,10 +48,10 @@ class Rows:
         if not skip:
             bad = self[~good]
             prompt, position = bad.labels[0].tolist()
+            others = f" and {len(bad) - 1:,} more nearby" if len(bad) > 1 else ""
             raise ValueError(
                 f"{name}: expected finite numbers within float32, got NaN or infinity in row {int(bad.numbers[0])}"
-                f" (label ({prompt}, {position})) and {len(bad) - 1} others nearby; leave such rows out, say by"
-                " skip_nonfinite=True of ITDA"
+                f" (label ({prompt}, {position})){others}; leave such rows out, say by skip_nonfinite=True of ITDA"
             )
         return self[good]
 
@@ -64,17 +66,4 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 def rechunked(batches: Iterable[Rows], size: int) -> Iterator[Rows]:
     """The same rows as float32 in chunks of `size`, the last one shorter, however they came in."""
-    held: list[Rows] = []
-    missing = size
-    for batch in batches:
-        start = 0
-        while start < len(batch):
-            part = batch[start : start + missing].as_float32()
-            start += len(part)
-            missing -= len(part)
-            held.append(part)
-            if missing == 0:
-                yield joined(held)
-                held, missing = [], size
-    if held:
-        yield joined(held)
+    return regrouped(batches, size, Rows.as_float32, joined)

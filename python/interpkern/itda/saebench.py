@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from interpkern.activations.collecting import hook_layer as layer_of
+from interpkern.activations.bridges import hook_layer as layer_of
 from interpkern.errors import DTypeError, ShapeError
 from interpkern.itda.dictionary import ITDA
 from interpkern.validation import boolean, choice, integer, short

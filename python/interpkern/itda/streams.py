@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from os import PathLike
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy
 import torch
 
+from interpkern.activations.rows import default_labels
 from interpkern.errors import DTypeError, ShapeError
-from interpkern.itda.labels import canonical_order, check_labels, default_labels
+from interpkern.itda.labels import canonical_order, check_labels
 from interpkern.itda.rows import Rows
 from interpkern.validation import FLOATS, plain_tensor, short
 
@@ -63,7 +66,10 @@ def check_values(name: str, value: Any) -> torch.Tensor:
         accepted = " or ".join(short(dtype) for dtype in FLOATS)
         raise DTypeError(f"{name}: expected {accepted}, got {short(tensor.dtype)}; convert it with .to()")
     if tensor.ndim != 2 or tensor.shape[1] == 0:
-        hints = {1: f" Did you mean {name}[None]?", 3: f" Flatten prompts and positions: {name}.flatten(0, 1)."}
+        hints = {
+            1: f" Did you mean {name}[None]?" if name.isidentifier() else " Stack single rows: torch.stack(rows).",
+            3: f" Flatten prompts and positions: {name.split()[0]}.flatten(0, 1).",
+        }
         raise ShapeError(
             f"{name}: expected (N, D), one activation a row, got {tuple(tensor.shape)}.{hints.get(tensor.ndim, '')}"
         )
@@ -77,16 +83,26 @@ def open_stream(activations: Any, labels: Any = None, *, order: str = "given", n
     if callable(getattr(activations, "batches", None)):
         _no_labels(labels, "the Activations object has its own")
         return _of_source(activations, order, name)
-    if isinstance(activations, (str, bytes, Mapping)) or not isinstance(activations, Iterable):
+    hint = _hint(activations)
+    if hint or isinstance(activations, (bytes, Mapping)) or not isinstance(activations, Iterable):
         raise DTypeError(
             f"{name}: expected a tensor, an array, interpkern.Activations or an iterable of (activations, labels)"
-            f" batches, got {type(activations).__name__}"
+            f" batches, got {type(activations).__name__}{hint}"
         )
     _no_labels(labels, "give batches of (activations, labels)")
     if order == "canonical":
         raise ValueError("order: 'canonical' needs all rows at hand; pass one tensor instead of batches")
     repeatable = not isinstance(activations, Iterator)
     return Stream(name, lambda: _batches(activations, name), repeatable, may_differ=True, rows=None)
+
+
+def _hint(activations: Any) -> str:
+    """What to do with things that are near to what is accepted."""
+    if isinstance(activations, (str, PathLike)):
+        return "; open files with interpkern.Activations(path), and shipped sets with interpkern.data.load(name)"
+    if hasattr(activations, "to_numpy"):
+        return "; give its .to_numpy()"
+    return "; give interpkern.Activations(function)" if isinstance(activations, FunctionType) else ""
 
 
 def _no_labels(labels: Any, instead: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from interpkern.errors import DTypeError
 from interpkern.itda.dictionary import ITDA
-from interpkern.itda.metric_sums import Figures, Sums
+from interpkern.itda.quality_sums import Figures, Sums
 from interpkern.itda.rows import MASSIVE, Rows, rechunked
 from interpkern.itda.settings import check_width
 from interpkern.itda.streams import Stream, open_stream
@@ -79,7 +79,7 @@ class Metrics:
 
     def plot(self) -> "Figure":
         """Draw the error of all tokens against their norm, and how the errors are distributed."""
-        from interpkern.itda.metrics_plots import plot_metrics
+        from interpkern.itda.quality_plots import plot_metrics
 
         return plot_metrics(self)
 

@@ -1,9 +1,7 @@
 """How much of a model's prediction survives when activations are replaced by their reconstruction."""
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pandas
 import torch
 
+from interpkern.activations.bridges import check_hook, evaluating, padded
 from interpkern.activations.tokenising import Text, checked_texts, token_ids
 from interpkern.errors import DTypeError, ShapeError
 from interpkern.itda.dictionary import ITDA
@@ -92,10 +91,11 @@ def ce_score(
     Example:
         >>> ce_score(itda, bridge, ["A first text.", "And another."], "blocks.3.hook_resid_pre")  # doctest: +SKIP
     """
-    _check_model(itda, bridge, hook)
+    _check_dictionary(itda)
+    check_hook(bridge, hook)
     most, size = integer("max_tokens", max_tokens, 2), integer("batch_size", batch_size, 1)
     limit = number("massive_above", massive_above, 1.0)
-    ids = [token_ids(bridge, text, most) for text in checked_texts(texts)]
+    ids = sorted((token_ids(bridge, text, most) for text in checked_texts(texts)), key=len)  # little padding
     predictions = sum(len(text) - 1 for text in ids)
     if predictions == 0:
         raise ValueError("texts: expected at least one of two tokens or more, since the next token is predicted")
@@ -110,7 +110,7 @@ def ce_score(
         rebuilt: torch.Tensor = itda.decode(encode(values.cpu()))
         return rebuilt.to(values)
 
-    with torch.no_grad(), _evaluating(bridge), reporting(progress, "ce score", " texts") as report:
+    with evaluating(bridge), reporting(progress, "ce score", " texts") as report:
         runs = _Runs(bridge, ids, hook, size, report)
         original, zero, rebuilt = runs.loss(noted), runs.loss(torch.zeros_like), runs.loss(reconstructed)
         found = torch.cat(norms)
@@ -160,10 +160,7 @@ class _Runs:
         return total
 
     def _loss_of(self, batch: list[list[int]], replace: Callable[[torch.Tensor], torch.Tensor]) -> float:
-        longest = max(map(len, batch))
-        device = self._bridge.cfg.device
-        tokens = torch.tensor([text + [0] * (longest - len(text)) for text in batch], device=device)
-        mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in batch], device=device)
+        tokens, mask = padded(batch, self._bridge.cfg.device)
         real, called = mask.bool(), []
 
         def hooked(value: torch.Tensor, hook: object) -> torch.Tensor:
@@ -186,29 +183,6 @@ class _Runs:
         return float(losses.double().sum())
 
 
-@contextmanager
-def _evaluating(bridge: Any) -> Iterator[None]:
-    """Without dropout, and afterwards as it was."""
-    training = bridge.training
-    bridge.eval()
-    try:
-        yield
-    finally:
-        bridge.train(training)
-
-
-def _check_model(itda: Any, bridge: Any, hook: Any) -> None:
+def _check_dictionary(itda: Any) -> None:
     if not (callable(getattr(itda, "encode", None)) and callable(getattr(itda, "decode", None))):
         raise DTypeError(f"itda: expected a fitted ITDA, got {type(itda).__name__}")
-    if not (hasattr(bridge, "hook_dict") and hasattr(bridge, "run_with_hooks")):
-        raise DTypeError(
-            f"bridge: expected a transformer_lens TransformerBridge, got {type(bridge).__name__}; make one with"
-            " TransformerBridge.boot_transformers(folder)"
-        )
-    if not isinstance(hook, str):
-        raise DTypeError(f"hook: expected the name of a hook point, got {hook!r}")
-    if hook not in bridge.hook_dict:
-        close = difflib.get_close_matches(hook, bridge.hook_dict, n=3)
-        raise ValueError(
-            f"hook: this model has no {hook!r}. Did you mean {' or '.join(map(repr, close)) or 'another'}?"
-        )

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from interpkern.itda.metrics import Metrics
+    from interpkern.itda.quality import Metrics
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 BINS = 50
