@@ -74,6 +74,6 @@ def test_an_unknown_part_is_refused(parts: dict[str, Part], tmp_path: Path):
 
 
 def test_the_labs_are_there():
-    assert list(demo.PARTS) == ["memorisation", "itda"]
+    assert list(demo.PARTS) == ["memorisation", "itda", "probing"]
     for part in demo.PARTS.values():
         assert part.plan(quick=True) != part.plan(quick=False)

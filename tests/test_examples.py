@@ -44,7 +44,7 @@ def test_notebook_is_kept_without_outputs(notebook: Path):
 
 
 def test_the_notebooks_are_there():
-    assert [notebook.name for notebook in NOTEBOOKS] == ["itda.ipynb"]
+    assert [notebook.name for notebook in NOTEBOOKS] == ["itda.ipynb", "probing.ipynb"]
 
 
 @pytest.mark.usefixtures("folder")

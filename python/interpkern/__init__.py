@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from interpkern.errors import BackendUnavailable, DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from interpkern import activations, data, itda, memorisation, models
+    from interpkern import activations, data, itda, memorisation, models, probing
     from interpkern.activations import Activations
     from interpkern.itda import ITDA, CrosscoderITDA
     from interpkern.memorisation import memorise
@@ -33,6 +33,7 @@ __all__ = [
     "memorisation",
     "memorise",
     "models",
+    "probing",
 ]
 
 _LAZY = {
@@ -48,6 +49,7 @@ _LAZY = {
     "memorisation": ("interpkern.memorisation", None),
     "memorise": ("interpkern.memorisation", "memorise"),
     "models": ("interpkern.models", None),
+    "probing": ("interpkern.probing", None),
 }
 """What needs torch, by name: its module and its name there; imported when first used, so that the CLI starts fast."""
 

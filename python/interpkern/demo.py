@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from interpkern.itda import demo as itda
 from interpkern.memorisation import demo as memorisation
+from interpkern.probing import demo as probing
 from interpkern.report import Section, save_page
 from interpkern.validation import choice
 
@@ -24,7 +25,7 @@ class Part(Protocol):
         """Do it, and give what has a `section()`."""
 
 
-PARTS: dict[str, Part] = {"memorisation": memorisation, "itda": itda}
+PARTS: dict[str, Part] = {"memorisation": memorisation, "itda": itda, "probing": probing}
 """By name, in the order of the page."""
 
 
