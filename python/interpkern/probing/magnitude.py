@@ -19,6 +19,7 @@ GRID = (-1.0, 2.0, 121)
 """Of the exponent: smallest, largest, steps of .025."""
 BLOCK = 30
 """Neighbouring numbers whose deviations are drawn together."""
+FIGURES = ("eigenvalue_share", "r", "r_within", "exponent", "low", "high")
 LEVEL = 0.05
 POWER_80 = 0.8416
 """The standard normal deviate below which 80 % lie."""
@@ -128,21 +129,7 @@ def magnitude_test(
         layer: _Scale(scores[layer][0][:, place], sorted_numbers, resamples, level, generator)
         for layer, place in chosen.items()
     }
-    table = pandas.DataFrame(
-        [
-            {
-                "layer": layer,
-                "component": place + 1,
-                "eigenvalue_share": float(scores[layer][1][place]),
-                "r": float(strengths[layer][0][place]),
-                "r_within": float(strengths[layer][1][place]),
-                "exponent": scales[layer].exponent,
-                "low": scales[layer].low,
-                "high": scales[layer].high,
-            }
-            for layer, place in chosen.items()
-        ]
-    )
+    table = _table(chosen, {layer: shares for layer, (_, shares) in scores.items()}, strengths, scales)
     own = table.set_index("layer").loc[best]
     return Magnitude(
         layer=best,
@@ -155,8 +142,24 @@ def magnitude_test(
         p_digits=scales[best].p_digits,
         confidence=level,
         layers=table,
-        **{name: float(own[name]) for name in ("eigenvalue_share", "r", "r_within", "exponent", "low", "high")},
+        **{name: float(own[name]) for name in FIGURES},
     )
+
+
+def _table(
+    chosen: Mapping[int, int],
+    shares: Mapping[int, torch.Tensor],
+    strengths: Mapping[int, tuple[torch.Tensor, torch.Tensor]],
+    scales: Mapping[int, "_Scale"],
+) -> pandas.DataFrame:
+    """One row a layer: its component, 1-based, and FIGURES of it."""
+    rows = []
+    for layer, place in chosen.items():
+        overall, within = (float(both[place]) for both in strengths[layer])
+        scale = scales[layer]
+        figures = (float(shares[layer][place]), overall, within, scale.exponent, scale.low, scale.high)
+        rows.append((layer, place + 1, *figures))
+    return pandas.DataFrame(rows, columns=["layer", "component", *FIGURES])
 
 
 def _p(null: torch.Tensor, observed: torch.Tensor) -> float:
