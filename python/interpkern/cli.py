@@ -122,7 +122,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="an integer from 0 to 2^64 - 1.")] = 0,
     backend: Annotated[str, typer.Option(help="auto, cpu, cuda, triton or reference.")] = "auto",
 ) -> None:
-    """See what each lab finds, on one page, in about a minute."""
+    """See what each lab finds, on one page, in about two minutes."""
     from interpkern import demo as demos
     from interpkern.cli_output import folder, say
 
