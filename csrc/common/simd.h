@@ -177,17 +177,17 @@ INTERPKERN_INLINE Int read_alone(const int16_t* memory) {
 #endif
 }
 
-// For every lane the sum of the products of its pairs' halves.
-INTERPKERN_INLINE Int multiply_pairs(Int a, Int b) {
-#if defined(__AVX512F__)
-  return (Int)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+// sum + for every lane the products of its pairs' halves.
+INTERPKERN_INLINE Int add_pair_products(Int sum, Int a, Int b) {
+#if defined(__AVX512VNNI__)
+  return (Int)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
-  return (Int)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+  return sum + (Int)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
   typedef short Shorts __attribute__((vector_size(16)));
-  return (Int)__builtin_ia32_pmaddwd128((Shorts)a, (Shorts)b);
+  return sum + (Int)__builtin_ia32_pmaddwd128((Shorts)a, (Shorts)b);
 #else
-  return ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+  return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
 #endif
 }
 

@@ -141,11 +141,11 @@ INTERPKERN_INLINE void sum_strip(const float* base, const WeightedRows& rows, in
     const Int weights = Int{} + rows.weights[pair];
     const int16_t* from = rows.pairs + (pair * rows.columns + at) * 2;
     INTERPKERN_OPAQUE_POINTER(from);
-    for (int v = 0; v < STRIP; ++v) sums[v] += multiply_pairs(read_pairs(from + v * 2 * LANES), weights);
+    for (int v = 0; v < STRIP; ++v) sums[v] = add_pair_products(sums[v], read_pairs(from + v * 2 * LANES), weights);
   }
   if (rows.size % 2 == 1) {
     const Int weight = Int{} + rows.weights[full];
-    for (int v = 0; v < STRIP; ++v) sums[v] += multiply_pairs(read_alone(rows.first + at + v * LANES), weight);
+    for (int v = 0; v < STRIP; ++v) sums[v] = add_pair_products(sums[v], read_alone(rows.first + at + v * LANES), weight);
   }
   const Vec scale = broadcast(-rows.scale);
   for (int v = 0; v < STRIP; ++v) out[v] = fma(scale, to_float(sums[v]), read(base + at + v * LANES));

@@ -64,7 +64,7 @@ INTERPKERN_INLINE void add_tile(const int32_t* rows, const int16_t* panel, int64
     if (d % 4 == 0) __builtin_prefetch(ahead + d / 4 * LINE * 2, 0, 2);
     for (int row = 0; row < TILE_ROWS; ++row) {
       const Int x = Int{} + rows[d * TILE_ROWS + row];
-      for (int v = 0; v < TILE_VECS; ++v) sums[row][v] += multiply_pairs(atoms[v], x);
+      for (int v = 0; v < TILE_VECS; ++v) sums[row][v] = add_pair_products(sums[row][v], atoms[v], x);
     }
   }
   for (int row = 0; row < TILE_ROWS; ++row)
