@@ -28,6 +28,8 @@ constexpr int REGISTERS = 16;
 
 typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t Int __attribute__((vector_size(LANES * 4)));
+typedef int16_t Short __attribute__((vector_size(LANES * 4)));
+constexpr int SHORTS = 2 * LANES;
 
 #if defined(__AVX512F__)
 constexpr Int LANE_BIT = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
@@ -116,6 +118,48 @@ INTERPKERN_INLINE Vec abs(Vec x) {
   return (Vec)((Int)x & 0x7fffffff);
 }
 
+INTERPKERN_INLINE Int max(Int a, Int b) {
+#if defined(__AVX512F__)
+  return (Int)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Int)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+INTERPKERN_INLINE Int abs(Int x) {
+#if defined(__AVX512F__)
+  return (Int)_mm512_abs_epi32((__m512i)x);
+#elif defined(__AVX2__)
+  return (Int)_mm256_abs_epi32((__m256i)x);
+#else
+  return max(x, -x);
+#endif
+}
+
+INTERPKERN_INLINE Short max(Short a, Short b) {
+#if defined(__AVX512F__)
+  return (Short)_mm512_max_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Short)_mm256_max_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Short)__builtin_ia32_pmaxsw128(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+INTERPKERN_INLINE Short abs(Short x) {
+#if defined(__AVX512F__)
+  return (Short)_mm512_abs_epi16((__m512i)x);
+#elif defined(__AVX2__)
+  return (Short)_mm256_abs_epi16((__m256i)x);
+#else
+  return max(x, -x);
+#endif
+}
+
 // Whether a >= b in any lane.
 INTERPKERN_INLINE bool any_at_least(Vec a, Vec b) {
 #if defined(__AVX512F__)
@@ -191,6 +235,19 @@ INTERPKERN_INLINE Int add_pair_products(Int sum, Int a, Int b) {
 #endif
 }
 
+// a * b / 2^15, rounded.
+INTERPKERN_INLINE Short multiply_rounded(Short a, Short b) {
+#if defined(__AVX512F__)
+  return (Short)_mm512_mulhrs_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Short)_mm256_mulhrs_epi16((__m256i)a, (__m256i)b);
+#else
+  Short x;
+  for (int lane = 0; lane < SHORTS; ++lane) x[lane] = int16_t((int32_t(a[lane]) * b[lane] + (1 << 14)) >> 15);
+  return x;
+#endif
+}
+
 INTERPKERN_INLINE Vec to_float(Int x) {
 #if defined(__AVX512F__)
   return _mm512_cvtepi32_ps((__m512i)x);
@@ -221,6 +278,30 @@ INTERPKERN_INLINE Vec widen(const int16_t* memory) {
   Vec x;
   for (int lane = 0; lane < LANES; ++lane) x[lane] = memory[lane];
   return x;
+#endif
+}
+
+INTERPKERN_INLINE Short read_shorts(const int16_t* memory) {
+  Short x;
+  __builtin_memcpy(&x, memory, sizeof x);
+  return x;
+}
+
+INTERPKERN_INLINE void write_shorts(int16_t* memory, Short x) {
+  __builtin_memcpy(memory, &x, sizeof x);
+}
+
+// LANES floats rounded to 16-bit integers, or to the nearest there is.
+INTERPKERN_INLINE void write_rounded(int16_t* memory, Vec x) {
+  x = max(broadcast(-32768.0f), min(broadcast(32767.0f), x));
+#if defined(__AVX512F__)
+  _mm256_storeu_si256((__m256i*)memory, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x)));
+#elif defined(__AVX2__)
+  const __m256i rounded = _mm256_cvtps_epi32(x);
+  _mm_storeu_si128((__m128i*)memory,
+                   _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
+#else
+  for (int lane = 0; lane < LANES; ++lane) memory[lane] = int16_t(__builtin_rintf(x[lane]));
 #endif
 }
 

@@ -11,16 +11,17 @@ struct GramGroup {
   static constexpr int SLOTS = 2;
   struct Member {
     int64_t sample, steps;  // picks made before its products were too rough
+    float resolution;       // of its products
   };
   Samples samples;
-  float* products;            // (blocks, GROUP, BLOCK), so that a panel's are written close together
+  int16_t* products;          // (blocks, GROUP, BLOCK), so that a panel's are written close together
   Member *members, *waiting;  // (GROUP,) in this round; for the next one
   GramSample slots[SLOTS];
   int64_t count = 0, next = 0, waiting_count = 0;
 
   GramGroup(const Pursuit& p, Arena& arena)
       : samples(p, arena),
-        products(arena.take<float>(blocks_of(p.atoms) * GROUP * BLOCK)),
+        products(arena.take<int16_t>(blocks_of(p.atoms) * GROUP * BLOCK)),
         members(arena.take<Member>(GROUP)),
         waiting(arena.take<Member>(GROUP)) {
     for (GramSample& slot : slots) slot.lay_out(p, arena);
@@ -50,7 +51,7 @@ struct GramGroup {
     count = waiting_count;
     waiting_count = next = 0;
     int64_t first;
-    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh) members[count++] = {first++, 0};
+    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh) members[count++] = {first++, 0, 0};
     return count > 0 && !stopped(queue);
   }
 
@@ -59,12 +60,16 @@ struct GramGroup {
     for (int64_t i = 0; i < count; ++i) {
       resume(slots[0], i);
       samples.pack(i, samples.residual(i));
+      members[i].resolution = resolution_of(slots[0].left);
     }
     for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
       samples.multiply(count, panel);
-      float* to = products + panel * PANEL / BLOCK * GROUP * BLOCK + panel * PANEL % BLOCK;
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t lane = 0; lane < PANEL; lane += LANES) write(to + i * BLOCK + lane, samples.product(i, lane));
+      int16_t* to = products + panel * PANEL / BLOCK * GROUP * BLOCK + panel * PANEL % BLOCK;
+      for (int64_t i = 0; i < count; ++i) {
+        const Vec scale = broadcast(1 / members[i].resolution);
+        for (int64_t lane = 0; lane < PANEL; lane += LANES)
+          write_rounded(to + i * BLOCK + lane, samples.product(i, lane) * scale);
+      }
     }
   }
 
@@ -79,7 +84,7 @@ struct GramGroup {
     if (!slot.busy) return;
     const int64_t i = next++;
     resume(slot, i);
-    slot.rest_on_products(products + i * BLOCK, samples.rounded[i].error);
+    slot.rest_on_products(products + i * BLOCK, members[i].resolution, samples.rounded[i].error);
     slot.search();  // products just made tell
   }
 
@@ -89,7 +94,7 @@ struct GramGroup {
     if (slot.wants_pick()) {
       slot.propagate(other);
       if (slot.search()) return;
-      waiting[waiting_count++] = {slot.row, slot.steps};
+      waiting[waiting_count++] = {slot.row, slot.steps, 0};
     } else {
       slot.finish();
       add_done(queue, 1);

@@ -11,8 +11,17 @@ inline float gram_error(int64_t width) {
   return PRODUCT_STEP / 2 + 2 * dot_error(width);
 }
 
+// A sample's correlations are kept in 16-bit integers, whose unit is its residual's norm over this. None is larger than
+// 1.01 of that norm, and none may leave 16 bits, its error included.
+constexpr float CORRELATION_STEPS = 30700, MOST_ERROR = 512;
+
+inline float resolution_of(float residual_norm) {
+  return residual_norm > 0 ? residual_norm / CORRELATION_STEPS : 1;
+}
+
 // What a pick is compared by.
-INTERPKERN_INLINE Vec magnitude(Vec correlation, bool nonnegative) {
+template <class Number>
+INTERPKERN_INLINE Number magnitude(Number correlation, bool nonnegative) {
   return nonnegative ? correlation : abs(correlation);
 }
 INTERPKERN_INLINE float magnitude(float correlation, bool nonnegative) {
@@ -48,13 +57,20 @@ inline float largest_peak(const Vec* peaks, int64_t count) {
   return largest_lane(largest);
 }
 
+// The larger ones of a vector's two halves, as floats.
+INTERPKERN_INLINE Vec peak_of(Short x, float resolution) {
+  int16_t halves[SHORTS];
+  write_shorts(halves, x);
+  return max(widen(halves), widen(halves + LANES)) * broadcast(resolution);
+}
+
 // Peaks of correlations that lie in memory.
-inline void find_peaks(const float* correlations, int64_t blocks, bool nonnegative, Vec* peaks) {
+inline void find_peaks(const int16_t* correlations, float resolution, int64_t blocks, bool nonnegative, Vec* peaks) {
   for (int64_t block = 0; block < blocks; ++block) {
-    Vec peak{};
-    for (int64_t i = 0; i < BLOCK; i += LANES)
-      peak = max(peak, magnitude(read(correlations + block * BLOCK + i), nonnegative));
-    peaks[block] = peak;
+    Short peak{};
+    for (int64_t i = 0; i < BLOCK; i += SHORTS)
+      peak = max(peak, magnitude(read_shorts(correlations + block * BLOCK + i), nonnegative));
+    peaks[block] = peak_of(peak, resolution);
   }
 }
 
@@ -64,33 +80,34 @@ INTERPKERN_INLINE void fetch_block(const int16_t* row, int64_t block) {
     for (int64_t i = 0; i < BLOCK; i += LINE) __builtin_prefetch(row + block * BLOCK + i, 0, 2);
 }
 
-// correlations += factor * row; `next` is a row to fetch meanwhile.
+// correlations -= factor * row / 2^15; `next` is a row to fetch meanwhile.
 template <bool NONNEGATIVE>
-inline void add_row(float* correlations, float factor, const int16_t* row, int64_t blocks, Vec* peaks,
-                    const int16_t* next) {
-  const Vec f = broadcast(factor);
+inline void subtract_row(int16_t* correlations, float resolution, int16_t factor, const int16_t* row, int64_t blocks,
+                         Vec* peaks, const int16_t* next) {
+  const Short f = Short{} + factor;
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t at = block * BLOCK;
     fetch_block(next, block);
-    Vec peak[2]{};
-    for (int64_t i = 0; i < BLOCK; i += 2 * LANES)
+    Short peak[2]{};
+    for (int64_t i = 0; i < BLOCK; i += 2 * SHORTS)
       for (int half = 0; half < 2; ++half) {
-        float* c = correlations + at + i + half * LANES;
-        const Vec sum = fma(f, widen(row + at + i + half * LANES), read(c));
-        write(c, sum);
-        peak[half] = max(peak[half], magnitude(sum, NONNEGATIVE));
+        int16_t* c = correlations + at + i + half * SHORTS;
+        const Short left = read_shorts(c) - multiply_rounded(f, read_shorts(row + at + i + half * SHORTS));
+        write_shorts(c, left);
+        peak[half] = max(peak[half], magnitude(left, NONNEGATIVE));
       }
-    peaks[block] = max(peak[0], peak[1]);
+    peaks[block] = peak_of(max(peak[0], peak[1]), resolution);
   }
 }
 
-// Rows of the Gram and 16-bit weights for them. Two and two lie interleaved, so that one instruction sums a pair; an
-// odd last one stays where it is.
+// Rows of the Gram and 16-bit weights for them, to be summed with a weight for the correlations they change. Two and
+// two lie interleaved, so that one instruction sums a pair; an odd last one stays where it is.
 struct WeightedRows {
   int16_t* pairs;    // (pairs, columns, 2)
   int32_t* weights;  // (pairs,) the second row's in the high half
   int64_t columns, size;
-  float scale;                    // value of a unit of weight times a unit of the Gram
+  int32_t base_weight;            // of the correlations
+  float scale;                    // value of a unit of the sum
   const int16_t *first, *second;  // the last pair's rows in the Gram
 
   // The pair that a second row fills has to be interleaved, block by block, before it is summed.
@@ -103,28 +120,34 @@ struct WeightedRows {
     for (int64_t i = 0; i < BLOCK; ++i) to[i] = pair(low[i], high[i]);
   }
 
-  // Rounds the values, and returns what the sum over rows of unit products may be off by.
-  float weigh(const float* values) {
-    float sum = 0, largest = 0;
+  // The correlations alone.
+  void clear(float resolution) {
+    size = 0;
+    base_weight = 1;
+    scale = resolution;
+  }
+
+  // Takes the rows times these values off the correlations; returns what the sum may be off by, from rounding weights.
+  float weigh(const float* values, float resolution) {
+    const float base = resolution / PRODUCT_STEP;  // times 16-bit integers, as the values are
+    float sum = base, largest = base;
     for (int64_t i = 0; i < size; ++i) {
       const float value = __builtin_fabsf(values[i]);
       sum += value;
       largest = value > largest ? value : largest;
     }
-    if (sum == 0) {
-      for (int64_t pair = 0; 2 * pair < size; ++pair) weights[pair] = 0;
-      return scale = 0;
-    }
-    // Neither a weight nor the sum of all, times the largest product, may overflow.
+    // Neither a weight nor the sum of all, times the largest integer, may overflow.
     const float by_sum = (65000.0f - float(size)) / sum, by_largest = 32000.0f / largest;
-    const float unit = by_sum < by_largest ? by_sum : by_largest;
+    base_weight = int32_t((by_sum < by_largest ? by_sum : by_largest) * base);
+    const float unit = float(base_weight) / base;
     float off = 0;
     for (int64_t i = 0; i < size; i += 2) {
       const float second = i + 1 < size ? values[i + 1] * unit : 0;
       const float low = __builtin_rintf(values[i] * unit), high = __builtin_rintf(second);
-      weights[i / 2] = pair(int32_t(low), int32_t(high));
+      weights[i / 2] = pair(-int32_t(low), -int32_t(high));
       off += __builtin_fabsf(values[i] * unit - low) + __builtin_fabsf(second - high);
     }
+    if (base_weight == 0) return __builtin_inff();
     scale = PRODUCT_STEP / unit;
     return 1.03f * off / unit;  // products are no larger
   }
@@ -133,9 +156,12 @@ struct WeightedRows {
 constexpr int STRIP = REGISTERS / 2;  // vectors summed at once
 constexpr int64_t STRIP_ATOMS = STRIP * LANES;
 
-// out[0 .. STRIP_ATOMS) = base - weighted sum of the rows, at the atoms from `at` on
-INTERPKERN_INLINE void sum_strip(const float* base, const WeightedRows& rows, int64_t at, Vec (&out)[STRIP]) {
-  Int sums[STRIP]{};
+// sums[0 .. STRIP_ATOMS) of correlations and rows, weighted, at the atoms from `at` on
+INTERPKERN_INLINE void sum_strip(const int16_t* correlations, const WeightedRows& rows, int64_t at,
+                                 Int (&sums)[STRIP]) {
+  const Int base_weight = Int{} + rows.base_weight;
+  for (int v = 0; v < STRIP; ++v)
+    sums[v] = add_pair_products(Int{}, read_alone(correlations + at + v * LANES), base_weight);
   const int64_t full = rows.size / 2;
   for (int64_t pair = 0; pair < full; ++pair) {
     const Int weights = Int{} + rows.weights[pair];
@@ -145,27 +171,28 @@ INTERPKERN_INLINE void sum_strip(const float* base, const WeightedRows& rows, in
   }
   if (rows.size % 2 == 1) {
     const Int weight = Int{} + rows.weights[full];
-    for (int v = 0; v < STRIP; ++v) sums[v] = add_pair_products(sums[v], read_alone(rows.first + at + v * LANES), weight);
+    for (int v = 0; v < STRIP; ++v)
+      sums[v] = add_pair_products(sums[v], read_alone(rows.first + at + v * LANES), weight);
   }
-  const Vec scale = broadcast(-rows.scale);
-  for (int v = 0; v < STRIP; ++v) out[v] = fma(scale, to_float(sums[v]), read(base + at + v * LANES));
 }
 
-// Peaks of base - weighted sum of the rows, which is never stored. The last row, `fresh`, is fetched ahead.
+// Peaks of the weighted sums, which are never stored. The last row, `fresh`, is fetched ahead.
 template <bool NONNEGATIVE>
-inline void sum_rows(const float* base, WeightedRows& rows, const int16_t* fresh, int64_t blocks, Vec* peaks) {
+inline void sum_rows(const int16_t* correlations, WeightedRows& rows, const int16_t* fresh, int64_t blocks,
+                     Vec* peaks) {
   constexpr int64_t AHEAD = 4;
+  const Vec scale = broadcast(rows.scale);
   for (int64_t block = 0; block < AHEAD && block < blocks; ++block) fetch_block(fresh, block);
   for (int64_t block = 0; block < blocks; ++block) {
     if (block + AHEAD < blocks) fetch_block(fresh, block + AHEAD);
     if (rows.fills_pair()) rows.interleave(block);
-    Vec peak{};
+    Int peak[4]{};
     for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += STRIP_ATOMS) {
-      Vec sums[STRIP];
-      sum_strip(base, rows, at, sums);
-      for (int v = 0; v < STRIP; ++v) peak = max(peak, magnitude(sums[v], NONNEGATIVE));
+      Int sums[STRIP];
+      sum_strip(correlations, rows, at, sums);
+      for (int v = 0; v < STRIP; ++v) peak[v % 4] = max(peak[v % 4], magnitude(sums[v], NONNEGATIVE));
     }
-    peaks[block] = peak;
+    peaks[block] = to_float(max(max(peak[0], peak[1]), max(peak[2], peak[3]))) * scale;
   }
 }
 
