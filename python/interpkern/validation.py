@@ -110,6 +110,8 @@ def plain_tensor(name: str, value: Any) -> torch.Tensor:
 
 
 def _from_numpy(name: str, array: numpy.ndarray) -> torch.Tensor:
+    if isinstance(array, numpy.ma.MaskedArray):
+        raise DTypeError(f"{name}: expected an array without a mask, got a masked one; use .filled()")
     native = numpy.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     try:
         return torch.from_numpy(native)
@@ -141,6 +143,9 @@ def is_finite(tensor: torch.Tensor) -> bool:
     """Whether every element is finite, read in chunks so that no mask of the whole tensor is built."""
     if not tensor.is_floating_point():
         return True
+    if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:
+        flat = tensor.detach().reshape(-1).numpy()  # NumPy wakes no threads, which would cost more than they save
+        return all(numpy.isfinite(flat[at : at + SERIAL]).all() for at in range(0, len(flat), SERIAL))
     chunk = SERIAL if tensor.device.type == "cpu" else MANY
     return all(bool(torch.isfinite(part).all()) for part in tensor.reshape(-1).split(chunk))
 

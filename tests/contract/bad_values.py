@@ -51,6 +51,7 @@ TENSOR: dict[str, Spoil] = {
     "nothing": lambda rng, tensor: None,
     "a string": lambda rng, tensor: "weights",
     "an object array": lambda rng, tensor: numpy.array([None, 1], dtype=object),
+    "a masked array": lambda rng, tensor: numpy.ma.masked_array(tensor.numpy(), mask=False),
     "too many dimensions": lambda rng, tensor: tensor[None],
     "too few dimensions": lambda rng, tensor: tensor.reshape(-1) if tensor.ndim > 1 else tensor.sum(),
     "another size": _resized,

@@ -1,5 +1,6 @@
 """The dictionary in use: encode, decode, FVU, descriptions, merging, and the faults of the published code."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,12 @@ def test_fault_files_that_are_pickles_without_settings(tmp_path: Path) -> None:
         assert not content.startswith((b"\x80", b"PK"))
         assert path.suffix in (".json", ".safetensors", ".parquet")
     assert ITDA.from_pretrained(folder).settings.k == 3
+
+
+def test_a_deep_copy_goes_on_apart():
+    rows = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
+    itda = ITDA(k=3, threshold=0.2, centre=False).fit(rows[:200])
+    before, twin = itda.atoms.clone(), copy.deepcopy(itda)
+    twin.partial_fit(rows[200:])
+    assert torch.equal(itda.atoms, before)
+    assert torch.equal(twin.atoms, ITDA(k=3, threshold=0.2, centre=False).fit(rows).atoms)

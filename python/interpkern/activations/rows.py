@@ -87,7 +87,8 @@ def integers(name: str, value: Any, shape: tuple[int, ...]) -> torch.Tensor:
 
 def tensor(name: str, value: Any) -> torch.Tensor:
     """A dense tensor; a NumPy array shares its memory where it can."""
-    if isinstance(value, numpy.ndarray) and value.dtype.isnative and value.flags.writeable:
+    plain = isinstance(value, numpy.ndarray) and not isinstance(value, numpy.ma.MaskedArray)
+    if plain and value.dtype.isnative and value.flags.writeable:
         try:
             return torch.from_numpy(value)
         except (TypeError, ValueError):  # a dtype that torch lacks, or negative strides: plain_tensor copies or refuses

@@ -131,10 +131,10 @@ class _Block:
         self._stale[start:] |= changed.numpy()
 
     def _encode(self, due: NDArray[numpy.int64]) -> None:
-        at = torch.from_numpy(due)
-        code = self._pursuit.encode(self.values[at], self._gram, tol=self._threshold.tol)
+        values = torch.from_numpy(self.values.numpy()[due])  # NumPy's indexing, as PyTorch's wakes its threads
+        code = self._pursuit.encode(values, self._gram, tol=self._threshold.tol)
         for kept, found in zip(_parts(self._code), _parts(code), strict=True):
-            kept[at] = found
+            kept.numpy()[due] = found.numpy()
         self.losses[due] = self._threshold.losses(code.residual_norm.numpy(), self.norms[due])
         self._fails[due] = self._threshold.exceeded(self.losses[due], self.norms[due])
         self._stale[due] = False

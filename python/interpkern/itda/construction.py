@@ -42,6 +42,9 @@ class Digest:
         new._values, new._labels = self._values.copy(), self._labels.copy()
         return new
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Digest":
+        return self.copy()
+
     def hex(self) -> str:
         """The hash of all rows so far."""
         if self._before and self._rows == 0:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from interpkern.activations.grouping import regrouped
+from interpkern.validation import is_finite
 
 MASSIVE = 10.0
 """Norm above which an activation is massive, as a multiple of the median norm."""
@@ -42,9 +43,9 @@ class Rows:
 
     def finite(self, *, skip: bool, name: str = "activations") -> "Rows":
         """The finite rows where `skip` is set, else all of them or an error that names the first that is not finite."""
-        good = torch.isfinite(self.values).all(1)
-        if bool(good.all()):
+        if is_finite(self.values):
             return self
+        good = torch.isfinite(self.values).all(1)
         if not skip:
             bad = self[~good]
             prompt, position = bad.labels[0].tolist()
