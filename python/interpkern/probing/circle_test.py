@@ -11,6 +11,7 @@ import torch
 
 from interpkern.errors import DTypeError
 from interpkern.files import as_path, provenance, write_atomically
+from interpkern.probing.duplicates import duplicate_sentences
 from interpkern.probing.explanations import best_coordinate, explanations, null_warnings
 from interpkern.probing.extrapolation import Extrapolation, extrapolate
 from interpkern.probing.nulls import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 NULLS = ("coloured", "permutation")
 SCHEMA = 1
+MANY = 0.5
+"""Of the rows: when as many are another's, a test on them is of what numbers share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +239,6 @@ def _concluded(
         surrogates=setting.surrogates,
         seed=setting.seed,
         verdict="",
-        warnings=(*scan.warnings, *null_warnings(null), *explained),
+        warnings=(*duplicate_sentences(data, MANY), *scan.warnings, *null_warnings(null), *explained),
     )
     return replace(test, verdict=verdict(test))

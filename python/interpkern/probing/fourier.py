@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pandas
 import torch
 
-from interpkern.probing.fits import refuse_constant, rows_of_numbers
+from interpkern.probing.fits import rows_of_numbers
+from interpkern.probing.numbers import refuse_constant
 from interpkern.validation import choice
 
 if TYPE_CHECKING:
