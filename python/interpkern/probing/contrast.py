@@ -105,7 +105,9 @@ def contrast(
     gram, seen = kernels.gram(roots), roots.mT @ long
     parts = [part.reshape(len(part), 2, -1) for part in seen.split(kernels.ranks)]
     within = torch.stack([torch.einsum("ral,rbl->lab", part, part) for part in parts])
-    back = torch.stack([root @ part.flatten(1) for root, part in zip(roots.split(kernels.ranks, 1), parts, strict=True)])
+    back = torch.stack(
+        [root @ part.flatten(1) for root, part in zip(roots.split(kernels.ranks, 1), parts, strict=True)]
+    )
     by_frequency = back.reshape(*back.shape[:2], 2, -1).permute(3, 0, 1, 2).flatten(2)
     long_grams = gram - 2 * by_frequency @ by_frequency.mT + torch.einsum("klab,jlab->lkj", within, within)
     circles = pairs_within(kernels.basis, left, frequencies)

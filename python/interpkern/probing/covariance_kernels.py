@@ -92,7 +92,9 @@ def _covariances(n: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def _digits(n: torch.Tensor, steps: torch.Tensor) -> dict[str, torch.Tensor]:
     """What goes with the last digit, with the digits before it, and with both."""
-    same = {size: (n.div(size, rounding_mode="floor")[:, None] == n.div(size, rounding_mode="floor")) for size in GROUPS}
+    same = {
+        size: (n.div(size, rounding_mode="floor")[:, None] == n.div(size, rounding_mode="floor")) for size in GROUPS
+    }
     equal = {modulus: steps.remainder(modulus) == 0 for modulus in MODULI}
     found = {f"equal mod {modulus}": alike.double() for modulus, alike in equal.items()}
     found |= {f"period {period} in n": torch.cos(2 * torch.pi * steps / period) for period in PERIODS}

@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import nnls
 
 JITTER = 1e-9
-SWEEPS = 15
+SWEEPS = 10
 OVERSHOOT = 1.5
 """Times the step to the minimum along a coordinate: collinear columns take far fewer sweeps so."""
 

@@ -72,7 +72,8 @@ def refuse_constant(rows: torch.Tensor) -> None:
     largest = float((rows - rows[0]).abs().max())
     if not 1 / LARGEST < largest < LARGEST:
         raise ValueError(
-            f"acts: expected differences between rows from {1 / LARGEST:g} to {LARGEST:g}, got {largest:.3g}; rescale them"
+            f"acts: expected differences between rows from {1 / LARGEST:g} to {LARGEST:g}, got {largest:.3g};"
+            " rescale them"
         )
 
 

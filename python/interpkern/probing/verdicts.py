@@ -34,8 +34,8 @@ def verdict(test: "CircleTest") -> str:
         return f"some structure, which need not be a circle, is largest {at} (p = {test.p_value:.3g} by permutation)"
     if test.power < NEGLIGIBLE:
         return (
-            f"no evidence of a circle in {name}: what stands out {at} (p = {test.p_value:.3g}) is {test.power:.2g} of the"
-            f" variance{_seen(test.minimum_detectable, unit)}"
+            f"no evidence of a circle in {name}: what stands out {at} (p = {test.p_value:.3g}) is {test.power:.2g} of"
+            f" the variance{_seen(test.minimum_detectable, unit)}"
         )
     elsewhere = any(word in text for text in test.warnings for word in ELSEWHERE)
     caution = "; but see the warnings, which name another explanation" if elsewhere else ""
