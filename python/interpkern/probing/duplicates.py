@@ -22,9 +22,9 @@ def duplicate_sentences(rows: Numbered, share: float = 0.0) -> list[str]:
         return []
     first = rows.numbers[groups == groups[repeated][0]]
     return [
-        f"duplicated rows: {int(repeated.sum())} of {len(groups)} rows are another's to within {ALIKE:.0%}, {len(found)}"
-        f" are distinct (the numbers {named(first)} share one), so one token stands for several numbers; look at their"
-        " tokens"
+        f"duplicated rows: {int(repeated.sum())} of {len(groups)} rows are another's to within {ALIKE:.0%},"
+        f" {len(found)} are distinct (the numbers {named(first)} share one), so one token stands for several numbers;"
+        " look at their tokens"
     ]
 
 
