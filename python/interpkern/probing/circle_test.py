@@ -64,7 +64,7 @@ class CircleTest:
     """(P,) float64, of the surrogates."""
     statistic: float
     """The observed one: the largest power for "permutation"; for "coloured" the largest ln(power / background), in
-    standard deviations of the surrogates at that frequency."""
+    standard deviations of the surrogates at that frequency, over the root mean square of other periods if above 1."""
     null: str
     surrogates: int
     seed: int
@@ -127,10 +127,11 @@ def circle_test(
     """Test whether activations hold a circle in a coordinate of the numbers, over all periods at once.
 
     The coloured null draws activations that are as smooth in n and ln n and as digit-like as these, without a circle.
-    Its sizes are fitted by restricted maximum likelihood; the statistic is the power of a period through the null's
-    whitening over the power that a background fitted without that period's pair predicts, standardised over the
-    surrogates, largest over the periods. Surrogates go through all of it. Label permutation tests only whether there is
-    any structure.
+    Its sizes are fitted by restricted maximum likelihood; the statistic is the power of a period, through the null's
+    whitening of numbers and channels, over the power that a background fitted without that period's pair predicts:
+    standardised over the surrogates, largest over the periods, and divided by the root mean square at other periods
+    with that circle regressed out, where it is above 1. Surrogates go through all of it. Label permutation tests only
+    whether there is any structure.
 
     Shapes:
         acts (N, d) floating point, torch or NumPy, N >= 8; numbers (N,) positive, each once; nuisance (N, q).

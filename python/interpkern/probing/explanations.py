@@ -30,7 +30,10 @@ def best_coordinate(
     found: dict[float, float] = {}
 
     def try_out(power: float) -> None:
-        positions = coordinate(numbers, power)
+        try:
+            positions = coordinate(numbers, power)
+        except ValueError:
+            return  # numbers so large, or so near each other, that this power doesn't tell them apart
         moved = replace(left, positions=positions)
         found[power] = _largest(moved, cycles / moved.range, null)
 

@@ -1,6 +1,8 @@
 """Number lines of the literature: how evenly one direction spaces the numbers, and what PLS makes of it."""
 
 from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
@@ -12,6 +14,7 @@ from interpkern.probing.components import principal_components
 from interpkern.probing.correlations import correlations, interval, resampled, whole
 from interpkern.probing.cross_validation import held_out
 from interpkern.probing.numbers import checked, positive_numbers
+from interpkern.probing.saved import save_table
 from interpkern.random import check_seed
 from interpkern.validation import FLOATS, Dimensions, choice, integer, number
 
@@ -138,6 +141,13 @@ class NumberLine:
         from interpkern.probing.directions_plots import plot_number_line
 
         return plot_number_line(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write number and position of each number as parquet, with the figures beside them."""
+        return save_table(
+            path,
+            self.to_pandas().merge(pandas.DataFrame({"number": self.numbers, "position": self.positions}), how="cross"),
+        )
 
 
 def number_line(
