@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.paired import keep_freed_memory, machine, with_control
+from benchmarks.paired import command, keep_freed_memory, machine, with_control
 from interpkern.probing.numbers import checked
 from interpkern.probing.pair_power import Block, blocks_of, largest_power
 from interpkern.probing.residuals import orthonormal_pairs, residuals
@@ -158,7 +158,7 @@ def main() -> None:
         compared(name, problem(args.frequencies, args.nulls, wide=name == "wide"), args.pairs)
         for name in ("3 to 60 cycles", "wide")
     ]
-    results = {"machine": machine(), "command": sys.argv, "threads": 1, "null_pass": rows}
+    results = {"machine": machine(), "command": command(), "threads": 1, "null_pass": rows}
     if args.out is not None:
         args.out.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """Size, power, verdicts and refusals of the test for a circle."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ import pytest
 import torch
 from scipy import stats
 
+import interpkern
 from interpkern.errors import DTypeError
 from interpkern.probing.circle_test import CircleTest, circle_test
 from interpkern.probing.simulated import BACKGROUNDS, background, plant_circle
+from interpkern.probing.verdicts import verdict
 
 NUMBERS = torch.arange(1, 361)
 FEW = torch.arange(1, 98)
@@ -51,12 +54,12 @@ def found(run: CircleTest, period: float, slack: float = 0.03) -> bool:
 
 @pytest.mark.parametrize("kind", [*SMOOTH, "independent"])
 def test_coloured_null_keeps_its_size_on_a_few(kind: str) -> None:
-    assert rejections(kind, "coloured", 20, 99, FEW) <= 0.2
+    assert rejections(kind, "coloured", 20, 39, FEW) <= 0.2
 
 
 @pytest.mark.parametrize("kind", SMOOTH)
 def test_permutation_rejects_smooth_activations_and_warns(kind: str) -> None:
-    assert rejections(kind, "permutation", 20, 39) >= 0.95
+    assert rejections(kind, "permutation", 8, 39) == 1
 
 
 def test_small_circles_are_found() -> None:
@@ -100,6 +103,56 @@ def test_digits_and_coordinates_are_named_as_explanations() -> None:
     linear = background("helix", NUMBERS, 10)
     assert "coordinate" in " ".join(outcome(linear, "permutation").warnings)
     assert any("coordinate" in text or "digit" in text for text in outcome(linear, "permutation").warnings)
+
+
+def test_rows_that_stand_for_several_numbers_make_no_circle() -> None:
+    rows = torch.randn(10, 8, generator=torch.Generator().manual_seed(0))[NUMBERS % 10]
+    run = outcome(rows, surrogates=39)
+    assert run.warnings[0].startswith("duplicated rows: 360 of 360")
+    assert run.p_value > 0.05 or "another explanation" in run.verdict or run.verdict.startswith("no evidence")
+
+
+def test_what_explains_next_to_nothing_is_no_circle() -> None:
+    """A smooth curve without noise: a circle of a millionth of the variance stands out, and is said to be nothing."""
+    run = outcome(background("smooth in n", FEW, 6), surrogates=19, numbers=FEW)
+    found = dataclasses.replace(run, p_value=0.01, power=2e-6)
+    assert verdict(found).startswith("no evidence of a circle in ln n")
+    assert "2e-06 of the variance" in verdict(found)
+    assert verdict(dataclasses.replace(found, power=0.02)).startswith("evidence")
+
+
+def test_a_null_that_misses_the_shape_of_the_data_finds_no_circle_in_it() -> None:
+    """Runs of numbers at random places share a row: steps that no kernel has, at no period."""
+    edges = torch.randperm(359, generator=torch.Generator().manual_seed(1))[:40] + 1
+    steps = (NUMBERS[:, None] > edges).sum(1)
+    rows = torch.randn(41, 10, generator=torch.Generator().manual_seed(2))[steps]
+    rows = rows + 0.1 * torch.randn(360, 10, generator=torch.Generator().manual_seed(3))
+    assert outcome(rows).p_value > 0.05
+    assert found(outcome(plant_circle(rows, NUMBERS, 0.5, 0.1)), 0.5)
+
+
+@pytest.mark.parametrize("model", ["minilm", "smollm2"])
+def test_shipped_activations_show_no_circle_and_one_in_them_is_found(model: str) -> None:
+    """The origin of the question found none; permutation, which asks another question, rejects."""
+    given = interpkern.data.numbers(model)
+    rows, numbers = given[given.layers[-2]], given.numbers
+    assert outcome(rows, numbers=numbers).verdict.startswith("no evidence")
+    assert outcome(rows, "permutation", 39, numbers=numbers).p_value <= 0.05
+    assert found(outcome(plant_circle(rows, numbers, 0.5, 0.1), numbers=numbers), 0.5)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_activations_whose_squares_overflow_are_refused(size: float) -> None:
+    acts = background("independent", FEW, 4) * size
+    with pytest.raises(ValueError, match="acts: expected differences"):
+        circle_test(acts, FEW)
+
+
+def test_numbers_may_be_very_large() -> None:
+    acts = plant_circle(background("independent", FEW, 6), FEW, 0.5, 0.3)
+    run = outcome(acts, surrogates=19, numbers=FEW * 1e30)
+    assert found(run, 0.5)
+    assert 0.0 in run.lambdas
 
 
 def test_a_negative_says_what_would_have_been_seen() -> None:
@@ -204,6 +257,6 @@ def test_circles_of_5_percent_are_found(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("period", "share"), [(0.3, 0.05), (0.77, 0.05), (1.0, 0.1), (1.5, 0.5)])
+@pytest.mark.parametrize(("period", "share"), [(0.3, 0.02), (0.77, 0.05), (1.0, 0.05), (1.5, 0.4)])
 def test_power_by_period(period: float, share: float) -> None:
     assert sum(found(planted("smooth in ln n", period, share, seed), period, 0.1) for seed in range(20)) >= 16

@@ -77,7 +77,20 @@ def test_rows_that_are_the_same_are_named() -> None:
     rows[30] = rows[31]
     (sentence,) = said(find_confounds(rows, HUNDREDS), "duplicated")
     assert "6 of 361 rows" in sentence
+    assert "357 are distinct" in sentence
     assert "104, 109, 111, 120" in sentence or "130, 131" in sentence
+
+
+def test_rows_that_are_nearly_the_same_are_named_first() -> None:
+    numbers = torch.arange(1, 361)
+    digits = acts(10)[numbers % 10]
+    near = digits + 1e-4 * acts(360, 1)
+    near[4] *= 1000  # a massive row changes nothing for the others
+    found = find_confounds(near, numbers)
+    assert found[0].startswith("duplicated rows: 359 of 360 rows")
+    assert "11 are distinct" in found[0]
+    apart = digits + 0.1 * acts(360, 1)
+    assert said(find_confounds(apart, numbers), "duplicated") == []
 
 
 def test_collinear_regressors_are_said_with_figures() -> None:

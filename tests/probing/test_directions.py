@@ -306,6 +306,20 @@ def test_a_model_is_compared_with_itself_and_with_a_noisier_one() -> None:
     assert row["r2_a"] == pytest.approx(ours, abs=1e-12)
 
 
+def test_a_comparison_is_drawn_and_saved(tmp_path: Path) -> None:
+    one, other = planted("ln n", 0.5), planted("n", 0.5, width=2, seed=2)
+    found = compare_directions(one, other, NUMBERS, bootstrap=19)
+    left, right = found.plot().axes
+    drawn = [list(line.get_ydata()) for line in left.get_lines()]
+    shuffled = found.decoded.query("folds == 'shuffled'")["difference"].tolist()
+    assert shuffled in drawn
+    assert [label.get_text() for label in left.get_xticklabels()] == list(FEATURES)
+    assert right.get_xlabel() == "component"
+    folder = found.save(tmp_path / "out")
+    pandas.testing.assert_frame_equal(pandas.read_parquet(folder / "decoded.parquet"), found.decoded)
+    pandas.testing.assert_frame_equal(pandas.read_parquet(folder / "components.parquet"), found.table)
+
+
 def test_rows_may_come_in_any_order_and_dtype() -> None:
     acts, shuffle = planted("ln n"), torch.randperm(360, generator=torch.Generator().manual_seed(1))
     plain = directions(acts, NUMBERS, bootstrap=19)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from interpkern.probing.coloured import fit_coloured
+from interpkern.probing.coloured import channel_whiteners, fit_coloured
 from interpkern.probing.contrast import contrast, whitened_pairs
 from interpkern.probing.covariance_kernels import kernels
 from interpkern.probing.nonnegative import nonnegative_fits, refined
-from interpkern.probing.nulls import against_permutations
+from interpkern.probing.nulls import against_permutations, coloured_null
 from interpkern.probing.numbers import checked
 from interpkern.probing.pair_power import blocks_of, largest_power, pair_power
 from interpkern.probing.residuals import Residuals, orthonormal_pairs, residuals
@@ -61,9 +61,12 @@ def test_kernels_have_mean_variance_1_and_no_nuisance() -> None:
     space = kernels(NUMBERS.double(), left.nuisance)
     torch.testing.assert_close(space.basis.mT @ space.basis, torch.eye(93).double(), atol=1e-12, rtol=0)
     assert float((left.nuisance.mT @ space.basis).abs().max()) < 1e-12
-    for covariance, root in zip(space.covariances, space.roots, strict=True):
-        assert float(covariance.trace()) / 93 == pytest.approx(1, abs=1e-4)
-        torch.testing.assert_close(root @ root.mT, covariance, atol=1e-4, rtol=1e-3)
+    n = NUMBERS.double()
+    for root in space.roots:
+        assert float(root.square().sum()) / 93 == pytest.approx(1, abs=1e-4)
+    root = space.roots[space.names.index("smooth in ln n over 0.5")]
+    full = space.basis.mT @ torch.exp(-2 * (n.log()[:, None] - n.log()).square()) @ space.basis
+    torch.testing.assert_close(root @ root.mT, full * 93 / full.trace(), atol=1e-4, rtol=0)
 
 
 def test_surrogates_have_the_covariances_that_were_fitted() -> None:
@@ -74,9 +77,9 @@ def test_surrogates_have_the_covariances_that_were_fitted() -> None:
     sets = torch.cat(list(model.draws(4000, torch.Generator().manual_seed(0))), 1).double()
     by_number = torch.einsum("mpc,npc->mn", sets, sets) / sets.shape[1]
     expected = torch.zeros_like(by_number)
-    for covariance, root in zip(space.covariances, model.channel_roots, strict=True):
-        if root is not None:
-            expected += covariance.double() * float(root.square().sum())
+    for root, channels in zip(space.roots, model.channel_roots, strict=True):
+        if channels is not None:
+            expected += root @ root.mT * float(channels.square().sum())
     assert float((by_number - expected).norm() / expected.norm()) < 0.03
     # at the maximum of the restricted likelihood they have the variance of the data, up to the nugget
     assert float(expected.trace() / components.square().sum()) == pytest.approx(1, abs=0.3)
@@ -89,11 +92,13 @@ def test_the_background_is_that_of_a_plain_fit_without_the_pair() -> None:
     model = fit_coloured(space, components)
     compared = contrast(model, left, grid, torch.float64, CPU)
     pairs = whitened_pairs(model, left, grid)
-    white = model.whitener @ components
+    seen = model.whitener @ components
+    values, vectors = torch.linalg.eigh(seen.mT @ seen / len(seen))
+    white = seen @ (vectors * values.rsqrt()) @ vectors.mT
     for place in (0, 20, len(grid) - 1):
         pair = pairs[:, :, place]
         out = torch.eye(len(pair)).double() - pair @ pair.mT if place < 45 else torch.eye(len(pair)).double()
-        full = model.whitener @ space.covariances.double() @ model.whitener.mT
+        full = torch.stack([model.whitener @ root @ root.mT @ model.whitener.mT for root in space.roots])
         whitened = out @ full @ out
         flat = whitened.flatten(1)
         target = flat @ (white @ white.mT).flatten() / white.shape[1]
@@ -105,6 +110,33 @@ def test_the_background_is_that_of_a_plain_fit_without_the_pair() -> None:
         floor = 0.1 * 2 * float(white.square().mean())
         expected = torch.tensor((power + floor) / (background_power + floor)).log()
         assert float(compared.log_ratios(components[:, None])[0, place]) == pytest.approx(float(expected), abs=0.05)
+
+
+def test_equal_channels_are_independent_and_a_channel_without_variance_stays_small() -> None:
+    sets = torch.randn(61, 3, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    sets = sets @ torch.tensor([[1.0, 0.9, 0, 0], [0, 0.1, 0, 0], [0, 0, 1e-2, 0], [0, 0, 0, 0]]).double()
+    equal = torch.einsum("mpc,pcd->pmd", sets, channel_whiteners(sets))
+    expected = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0])).double().expand(3, 4, 4)
+    torch.testing.assert_close(equal.mT @ equal / 61, expected, atol=0.02, rtol=0)
+
+
+def test_a_statistic_is_measured_by_how_far_off_the_null_is_at_other_periods() -> None:
+    left, grid = setting(rows())
+    null = coloured_null(left, NUMBERS.double(), grid, 19, 0, device=CPU, band=False)
+    standard = null.standard()
+    sets = torch.cat(list(null.model.draws(3, torch.Generator().manual_seed(9))), 1)
+    ratios = null.contrast.log_ratios(sets)
+    found = standard.largest(null.contrast, sets, ratios)
+    scores = (ratios.double() - standard.mean) / standard.deviation
+    pairs = orthonormal_pairs(left.pairs(grid), left.root_weights.norm())[0]
+    for one, place in enumerate(scores.argmax(1).tolist()):
+        assert int(found.places[one]) == place
+        pair = null.model.kernels.basis.mT @ pairs[:, :, place]
+        rest = sets[:, one].double() - pair @ (pair.mT @ sets[:, one].double())
+        others = (null.contrast.log_ratios(rest[:, None])[0].double() - standard.mean) / standard.deviation
+        apart = (grid - grid[place]).abs() * left.range > 1.99
+        spread = max(1.0, float(others[apart].square().mean().sqrt()))
+        assert float(found.values[one]) == pytest.approx(float(scores[one, place]) / spread, rel=1e-3)
 
 
 def test_non_negative_fits_meet_their_conditions() -> None:

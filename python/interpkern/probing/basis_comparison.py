@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
@@ -14,10 +16,11 @@ from interpkern.probing.fits import (
     component_count,
     enough_rows,
     r_squared,
-    refuse_constant,
     rows_of_numbers,
     split_numbers,
 )
+from interpkern.probing.numbers import refuse_constant
+from interpkern.probing.saved import save_table
 from interpkern.validation import integer, number
 
 if TYPE_CHECKING:
@@ -92,6 +95,10 @@ class BasisComparison:
         from interpkern.probing.helix_plots import plot_comparison
 
         return plot_comparison(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the table of candidates as parquet."""
+        return save_table(path, self.to_pandas())
 
 
 def compare_bases(

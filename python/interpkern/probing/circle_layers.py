@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
@@ -10,6 +12,8 @@ import torch
 from interpkern.probing.circle_test import CircleTest, circle_test
 from interpkern.probing.explanations import APART
 from interpkern.probing.numbers import Coordinate, exponent
+from interpkern.probing.saved import save_table
+from interpkern.probing.verdicts import NEGLIGIBLE
 from interpkern.validation import choice
 
 if TYPE_CHECKING:
@@ -68,8 +72,9 @@ class CircleLayers:
                 f"fitted without an octave, the circle explains {test.extrapolation.gain:.1%} of it, against"
                 f" {test.power:.1%} where it was fitted"
             )
-        digits = [warning for warning in test.warnings if "digit" in warning]
-        return (*found, *digits)
+        if test.power < NEGLIGIBLE:
+            found.append(f"it is {test.power:.2g} of the variance")
+        return (*found, *(warning for warning in test.warnings if "digit" in warning or "duplicated rows" in warning))
 
     def over_layers(self, layer: int) -> float:
         """p of a layer's statistic among the largest over layers of each surrogate."""
@@ -126,6 +131,10 @@ class CircleLayers:
         from interpkern.probing.log_probe_plots import plot_circles
 
         return plot_circles(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the table of layers as parquet."""
+        return save_table(path, self.to_pandas())
 
 
 def circles_by_layer(

@@ -11,6 +11,7 @@ import torch
 
 from interpkern.errors import DTypeError
 from interpkern.files import as_path, provenance, write_atomically
+from interpkern.probing.duplicates import duplicate_sentences
 from interpkern.probing.explanations import best_coordinate, explanations, null_warnings
 from interpkern.probing.extrapolation import Extrapolation, extrapolate
 from interpkern.probing.nulls import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 NULLS = ("coloured", "permutation")
 SCHEMA = 1
+MANY = 0.5
+"""Of the rows: when as many are another's, a test on them is of what numbers share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,7 @@ class CircleTest:
     """(P,) float64, of the surrogates."""
     statistic: float
     """The observed one: the largest power for "permutation"; for "coloured" the largest ln(power / background), in
-    standard deviations of the surrogates at that frequency."""
+    standard deviations of the surrogates at that frequency, over the root mean square of other periods if above 1."""
     null: str
     surrogates: int
     seed: int
@@ -124,10 +127,11 @@ def circle_test(
     """Test whether activations hold a circle in a coordinate of the numbers, over all periods at once.
 
     The coloured null draws activations that are as smooth in n and ln n and as digit-like as these, without a circle.
-    Its sizes are fitted by restricted maximum likelihood; the statistic is the power of a period through the null's
-    whitening over the power that a background fitted without that period's pair predicts, standardised over the
-    surrogates, largest over the periods. Surrogates go through all of it. Label permutation tests only whether there is
-    any structure.
+    Its sizes are fitted by restricted maximum likelihood; the statistic is the power of a period, through the null's
+    whitening of numbers and channels, over the power that a background fitted without that period's pair predicts:
+    standardised over the surrogates, largest over the periods, and divided by the root mean square at other periods
+    with that circle regressed out, where it is above 1. Surrogates go through all of it. Label permutation tests only
+    whether there is any structure.
 
     Shapes:
         acts (N, d) floating point, torch or NumPy, N >= 8; numbers (N,) positive, each once; nuisance (N, q).
@@ -236,6 +240,6 @@ def _concluded(
         surrogates=setting.surrogates,
         seed=setting.seed,
         verdict="",
-        warnings=(*scan.warnings, *null_warnings(null), *explained),
+        warnings=(*duplicate_sentences(data, MANY), *scan.warnings, *null_warnings(null), *explained),
     )
     return replace(test, verdict=verdict(test))

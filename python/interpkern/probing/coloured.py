@@ -1,7 +1,8 @@
 """A null for claims: activations that are smooth in n and ln n and know their digits, as these do, without a circle.
 
 H = sum_k K_k^(1/2) E_k S_k^(1/2): each kernel K_k of numbers comes with a covariance S_k of channels. The sizes of the
-kernels are fitted by restricted maximum likelihood, each S_k by one step of expectation maximisation from there.
+kernels are fitted by restricted maximum likelihood to channels that are made equal, so that those of little variance
+have as much to say as the others; each S_k by one step of expectation maximisation from there.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from interpkern.probing.nonnegative import nonnegative_fits
 from interpkern.probing.pair_power import sets_at_once
 
 ROUNDS = 2
+EQUALISATIONS = 2
+RIDGE = 1e-6
+"""Of the mean variance of the channels: one with much less stays as small as it is."""
 NUGGET = 1e-3
 """Least share of the variance that is taken to be independent, so that whitening is stable."""
 
@@ -24,11 +28,9 @@ class Coloured:
 
     kernels: Kernels
     sizes: torch.Tensor
-    """(K,) float64 variances of the kernels, none below 0."""
-    lower: torch.Tensor
-    """(m, m) float64 Cholesky factor of the covariance of the numbers."""
+    """(K,) float64 variances of the kernels in channels made equal, none below 0."""
     whitener: torch.Tensor
-    """(m, m) float64, its inverse."""
+    """(m, m) float64, inverse Cholesky factor of the covariance of the numbers."""
     channel_roots: tuple[torch.Tensor | None, ...]
     """(C, C) float32 each, the symmetric root of a kernel's covariance of channels; None where its size is 0."""
 
@@ -37,37 +39,50 @@ class Coloured:
     ) -> Iterator[torch.Tensor]:
         """(m, P, C) float32 surrogates, `count` in all, so many at a time as fit into memory."""
         channels = next(len(root) for root in self.channel_roots if root is not None)
-        most = sets_at_once(len(self.lower), channels)
+        most = sets_at_once(len(self.whitener), channels)
         for start in range(0, count, most):
             yield self._draw(min(most, count - start), channels, generator).to(device)
 
     def _draw(self, count: int, channels: int, generator: torch.Generator) -> torch.Tensor:
-        total = torch.zeros(len(self.lower), count, channels)
+        total = torch.zeros(len(self.whitener), count, channels)
         for root, channel_root in zip(self.kernels.roots, self.channel_roots, strict=True):
             if channel_root is not None:
                 noise = torch.randn(root.shape[1], count, channels, generator=generator) @ channel_root
-                total += (root @ noise.flatten(1)).reshape(total.shape)
+                total += (root.float() @ noise.flatten(1)).reshape(total.shape)
         return total
 
 
 def fit_coloured(kernels: Kernels, components: torch.Tensor) -> Coloured:
     """Fit the null to (m, C) components without their nuisance, in the basis of the kernels."""
-    sizes = _fitted(kernels.covariances, components.float())
-    for _ in range(ROUNDS):
-        whitener = _inverse(torch.linalg.cholesky(_covariance(kernels, sizes))).float()
-        whitened = whitener @ kernels.covariances @ whitener.mT
-        sizes = _fitted(whitened, whitener @ components.float())
+    stacked = kernels.stacked()
+    whitener = torch.eye(len(components), dtype=torch.float64)
+    sizes = torch.empty(0)
+    for _ in range(EQUALISATIONS):
+        equal = components @ channel_whiteners((whitener @ components)[:, None])[0]
+        if not len(sizes):
+            sizes = _fitted(kernels, stacked, equal)
+        for _ in range(ROUNDS):
+            whitener = _whitener(kernels, stacked, sizes)
+            sizes = _fitted(kernels, whitener @ stacked, whitener @ equal)
+        whitener = _whitener(kernels, stacked, sizes)
     sizes = _with_nugget(sizes)
-    lower = torch.linalg.cholesky(_covariance(kernels, sizes))
-    whitener = _inverse(lower)
-    return Coloured(kernels, sizes, lower, whitener, _channel_roots(kernels, sizes, whitener, components))
+    return Coloured(kernels, sizes, whitener, _channel_roots(kernels, sizes, whitener, components))
 
 
-def _fitted(covariances: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
-    """(K,) sizes with which the covariances come nearest to that of the components."""
-    flat = covariances.flatten(1)
-    target = flat @ (components @ components.mT).flatten() / components.shape[1]
-    return nonnegative_fits(flat @ flat.mT, target[None])[0]
+def channel_whiteners(sets: torch.Tensor) -> torch.Tensor:
+    """(P, C, C) float64: what makes the channels of each of (m, P, C) sets independent and of mean square 1."""
+    by_set = sets.permute(1, 0, 2).double()
+    covariance = by_set.mT @ by_set / len(sets)
+    ridge = RIDGE * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)
+    identity = torch.eye(sets.shape[2], dtype=torch.float64, device=sets.device)
+    lower = torch.linalg.cholesky(covariance + ridge[:, None, None] * identity)
+    return torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False).mT
+
+
+def _fitted(kernels: Kernels, stacked: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
+    """(K,) sizes with which the kernels come nearest to the covariance of the components."""
+    target = kernels.summed((stacked.mT @ components).square().sum(1)) / components.shape[1]
+    return nonnegative_fits(kernels.gram(stacked), target[None])[0]
 
 
 def _with_nugget(sizes: torch.Tensor) -> torch.Tensor:
@@ -76,12 +91,11 @@ def _with_nugget(sizes: torch.Tensor) -> torch.Tensor:
     return sizes
 
 
-def _covariance(kernels: Kernels, sizes: torch.Tensor) -> torch.Tensor:
-    """(m, m) float64 covariance of the numbers."""
-    return torch.einsum("k,kab->ab", _with_nugget(sizes), kernels.covariances.double())
-
-
-def _inverse(lower: torch.Tensor) -> torch.Tensor:
+def _whitener(kernels: Kernels, stacked: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """(m, m) float64 inverse Cholesky factor of the covariance of the numbers."""
+    scales = _with_nugget(sizes).sqrt().repeat_interleave(torch.tensor(kernels.ranks))
+    scaled = stacked[:, scales > 0] * scales[scales > 0]
+    lower = torch.linalg.cholesky(scaled @ scaled.mT)
     return torch.linalg.solve_triangular(lower, torch.eye(len(lower), dtype=lower.dtype), upper=False)
 
 
@@ -89,15 +103,15 @@ def _channel_roots(
     kernels: Kernels, sizes: torch.Tensor, whitener: torch.Tensor, components: torch.Tensor
 ) -> tuple[torch.Tensor | None, ...]:
     """Of each kernel: R^T V^-1 K V^-1 R / tr(V^-1 K), times the kernel's size."""
-    inverse = whitener.mT @ whitener
-    explained = inverse @ components
+    white = whitener @ components
     roots: list[torch.Tensor | None] = []
-    for size, covariance in zip(sizes.tolist(), kernels.covariances, strict=True):
+    for size, root in zip(sizes.tolist(), kernels.roots, strict=True):
         if size <= 1e-9 * float(sizes.sum()):
             roots.append(None)
             continue
-        full = covariance.double()
-        channels = explained.mT @ full @ explained / (inverse * full).sum() * size
-        variances, vectors = torch.linalg.eigh((channels + channels.mT) / 2)
+        through = whitener @ root
+        explained = through.mT @ white
+        channels = explained.mT @ explained / through.square().sum() * size
+        variances, vectors = torch.linalg.eigh(channels)
         roots.append(((vectors * variances.clamp(min=0).sqrt()) @ vectors.mT).float())
     return tuple(roots)

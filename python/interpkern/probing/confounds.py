@@ -8,6 +8,7 @@ import torch
 
 from interpkern.errors import DTypeError
 from interpkern.probing.bases import check_periods
+from interpkern.probing.duplicates import duplicate_sentences, named
 from interpkern.probing.features import collinear_sentences
 from interpkern.probing.numbers import (
     Coordinate,
@@ -28,8 +29,6 @@ FEWEST_CYCLES = 3
 HARMONICS = 9
 """The leading digit changes nine times in ln 10, so k runs to 9."""
 DEPENDENT = 1e-8
-SHOWN = 4
-"""Numbers that a sentence names at most."""
 
 
 def find_confounds(
@@ -44,9 +43,9 @@ def find_confounds(
 ) -> tuple[str, ...]:
     """Look for what passes for structure of numbers and is none, and say what to do about it.
 
-    Looked for: position 0 (an attention sink), a tokenizer that splits digits, rows of massive norm, rows that are the
-    same, regressors that go together, and with `periods` a basis without full rank, fewer than three cycles, and
-    periods of the leading digit.
+    Looked for, in this order: rows that are the same or nearly so, position 0 (an attention sink), a tokenizer that
+    splits digits, rows of massive norm, regressors that go together, and with `periods` a basis without full rank,
+    fewer than three cycles, and periods of the leading digit.
 
     Shapes:
         acts (N, d) floating point; numbers (N,), positive; positions and token_counts (N,) integers; torch or NumPy.
@@ -79,10 +78,10 @@ def find_confounds(
     order = positive_numbers(numbers).argsort()
     where = _whole("positions", positions, len(order), 0)
     counts = _whole("token_counts", token_counts, len(order), 1)
-    found = _position(rows, None if where is None else where[order])
+    found = duplicate_sentences(rows)
+    found += _position(rows, None if where is None else where[order])
     found += _tokens(rows.numbers, None if counts is None else counts[order], digit_split)
     found += _massive(rows)
-    found += _duplicates(rows)
     found += collinear_sentences(rows.numbers)
     return (*found, *period_confounds(rows.numbers, periods, coordinate))
 
@@ -135,7 +134,7 @@ def _position(rows: Numbered, positions: torch.Tensor | None) -> list[str]:
         if ratio > SINK:
             count = int(first.sum())
             return [
-                f"position 0: {count} of {len(first)} numbers ({_named(rows.numbers[first])}) are the first token, an "
+                f"position 0: {count} of {len(first)} numbers ({named(rows.numbers[first])}) are the first token, an "
                 f"attention sink with {ratio:.0f} times the norm of the others; {remedy}"
             ]
     return []
@@ -154,7 +153,7 @@ def _tokens(numbers: torch.Tensor, counts: torch.Tensor | None, digit_split: boo
     if counts is not None and bool((counts > 1).any()):
         several = counts > 1
         return [
-            f"several tokens: {int(several.sum())} of {len(counts)} numbers ({_named(numbers[several])}) take more "
+            f"several tokens: {int(several.sum())} of {len(counts)} numbers ({named(numbers[several])}) take more "
             "than one token, so their last token is a part of the number; leave them out"
         ]
     return []
@@ -166,21 +165,9 @@ def _massive(rows: Numbered) -> list[str]:
     if not bool(large.any()):
         return []
     return [
-        f"massive activations: {int(large.sum())} of {len(norms)} rows ({_named(rows.numbers[large])}) are up to "
+        f"massive activations: {int(large.sum())} of {len(norms)} rows ({named(rows.numbers[large])}) are up to "
         f"{float(norms.max() / norms.median()):.0f} times as long as the median row, and the first components are "
         "theirs; leave them out or divide rows by their norms"
-    ]
-
-
-def _duplicates(rows: Numbered) -> list[str]:
-    _, groups, sizes = rows.acts.unique(dim=0, return_inverse=True, return_counts=True)
-    repeated = sizes[groups] > 1
-    if not bool(repeated.any()):
-        return []
-    first = rows.numbers[groups == groups[repeated][0]]
-    return [
-        f"duplicated rows: {int(repeated.sum())} of {len(groups)} rows are the same as another (the numbers "
-        f"{_named(first)} share one), so one token stands for several numbers; look at their tokens"
     ]
 
 
@@ -221,10 +208,3 @@ def _leading_digit(periods: Sequence[float], reach: float) -> list[str]:
         f"leading digit: {'periods' if len(near) > 1 else 'the period'} {' and '.join(near)} cannot be told from the "
         "leading digit, which repeats with ln n; take it into the nuisance"
     ]
-
-
-def _named(numbers: torch.Tensor) -> str:
-    """A few of the numbers, and how many more."""
-    shown = ", ".join(f"{value:g}" for value in numbers[:SHOWN].tolist())
-    more = len(numbers) - SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
@@ -11,6 +13,7 @@ from scipy import stats
 
 from interpkern.probing.cross_validation import folds, ridge
 from interpkern.probing.numbers import checked
+from interpkern.probing.saved import save_table
 from interpkern.random import check_seed
 from interpkern.validation import integer
 
@@ -43,6 +46,10 @@ class DigitProbes:
         from interpkern.probing.directions_plots import plot_digit_probes
 
         return plot_digit_probes(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the table of places as parquet."""
+        return save_table(path, self.to_pandas())
 
 
 def digit_probes(acts: Any, numbers: Any, *, base: int = 10, seed: int = 0) -> DigitProbes:

@@ -1,17 +1,24 @@
 """Two models on the same numbers: whose directions follow n, sqrt n, ln n or the digit count more closely."""
 
 from dataclasses import dataclass
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas
 import torch
 
 from interpkern.errors import ShapeError
+from interpkern.files import as_path
 from interpkern.probing.correlations import interval, resampled, two_sided, whole
 from interpkern.probing.directions import Directions, decoded_features, directions
 from interpkern.probing.features import FEATURES
 from interpkern.probing.numbers import checked
+from interpkern.probing.saved import save_table
 from interpkern.validation import FLOATS, Dimensions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +35,20 @@ class DirectionsComparison:
     def to_pandas(self) -> pandas.DataFrame:
         """One row a feature and kind of fold: `decoded`, which does not depend on how components pair up."""
         return self.decoded.copy()
+
+    def plot(self) -> "Figure":
+        """Draw the differences with their intervals: of R^2 on numbers left out, and of |r| of the first components."""
+        from interpkern.probing.directions_plots import plot_directions_comparison
+
+        return plot_directions_comparison(self)
+
+    def save(self, directory: str | PathLike[str]) -> Path:
+        """Write both tables as parquet: decoded.parquet, and components.parquet."""
+        target = as_path("directory", directory)
+        target.mkdir(parents=True, exist_ok=True)
+        save_table(target / "components.parquet", self.table)
+        save_table(target / "decoded.parquet", self.decoded)
+        return target
 
 
 def compare_directions(

@@ -10,11 +10,15 @@ from matplotlib.figure import Figure
 from interpkern.probing.features import FEATURES
 
 if TYPE_CHECKING:
+    import pandas
+
     from interpkern.probing.digit_probes import DigitProbes
     from interpkern.probing.directions import Directions
+    from interpkern.probing.directions_comparison import DirectionsComparison
     from interpkern.probing.number_lines import NumberLine
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7")
 SHOWN = 6
 """Components in the table; most structure of numbers is in the first few."""
 
@@ -75,6 +79,35 @@ def _cell(r: float, low: float, high: float) -> str:
     if not numpy.isfinite(r):
         return "does not vary"
     return f"{r:.3f}" if not numpy.isfinite(low) else f"{r:.3f} ({low:.2f} to {high:.2f})"
+
+
+def plot_directions_comparison(found: "DirectionsComparison") -> Figure:
+    """Differences of two models with their intervals: above zero where the first follows a feature more closely."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    folds = found.decoded["folds"].unique()
+    for place, kind in enumerate(folds):
+        rows = found.decoded[found.decoded["folds"] == kind]
+        _differences(left, rows, [row + 0.2 * (place - (len(folds) - 1) / 2) for row in range(len(rows))], kind, place)
+    left.set_xticks(range(len(FEATURES)), FEATURES)
+    left.set_ylabel("difference of R² on numbers left out")
+    first = found.table[found.table["component"] <= SHOWN]
+    for place, name in enumerate(FEATURES):
+        rows = first[first["feature"] == name]
+        _differences(right, rows, (rows["component"] + 0.15 * (place - 1.5)).tolist(), name, place)
+    right.set_xlabel("component")
+    right.set_ylabel("difference of |r|")
+    for axes in (left, right):
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle("first model minus second, with the interval of a bootstrap over numbers", fontsize=10)
+    return figure
+
+
+def _differences(axes: Axes, rows: "pandas.DataFrame", places: list[float], label: str, colour: int) -> None:
+    spread = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+    spread = [side.clip(lower=0) for side in spread]
+    axes.errorbar(places, rows["difference"], yerr=spread, fmt="o", ms=4, capsize=2, color=COLOURS[colour], label=label)
 
 
 def plot_number_line(line: "NumberLine") -> Figure:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from interpkern.probing.coloured import channel_whiteners
 from interpkern.probing.contrast import whitened_pairs
 from interpkern.probing.nulls import ColouredNull
 from interpkern.probing.numbers import Numbered, coordinate, exponent
@@ -29,7 +30,10 @@ def best_coordinate(
     found: dict[float, float] = {}
 
     def try_out(power: float) -> None:
-        positions = coordinate(numbers, power)
+        try:
+            positions = coordinate(numbers, power)
+        except ValueError:
+            return  # numbers so large, or so near each other, that this power doesn't tell them apart
         moved = replace(left, positions=positions)
         found[power] = _largest(moved, cycles / moved.range, null)
 
@@ -82,6 +86,7 @@ def _largest(left: Residuals, frequencies: torch.Tensor, null: ColouredNull | No
     if null is None:
         return float(powers(left, frequencies)[0].sum(1).max())
     white = null.model.whitener @ (null.model.kernels.basis.mT @ left.components)
+    white = white @ channel_whiteners(white[:, None])[0]
     products = torch.einsum("mjf,mc->jfc", whitened_pairs(null.model, left, frequencies), white)
     return float(products.square().sum((0, 2)).max() / white.square().sum())
 

@@ -81,12 +81,6 @@ def rows_of_numbers(acts: Any, numbers: Any) -> tuple[torch.Tensor, torch.Tensor
     return rows, values
 
 
-def refuse_constant(rows: torch.Tensor) -> None:
-    """Refuse (N, D) activations that are the same for all numbers."""
-    if bool((rows == rows[0]).all()):
-        raise ValueError("acts: expected rows that differ; all are the same, so there is nothing to explain")
-
-
 def split_numbers(numbers: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(N,) bool masks of the rows to fit and of those held out, by whole numbers: all rows of a number stay together.
 

@@ -1,12 +1,16 @@
 """The discrete Fourier spectrum of activations over consecutive numbers."""
 
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
 import torch
 
-from interpkern.probing.fits import refuse_constant, rows_of_numbers
+from interpkern.probing.fits import rows_of_numbers
+from interpkern.probing.numbers import refuse_constant
+from interpkern.probing.saved import save_table
 from interpkern.validation import choice
 
 if TYPE_CHECKING:
@@ -43,6 +47,10 @@ class Fourier:
         from interpkern.probing.helix_plots import plot_fourier
 
         return plot_fourier(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the table of frequencies as parquet."""
+        return save_table(path, self.to_pandas())
 
 
 def fourier(acts: Any, numbers: Any, *, window: str = "none") -> Fourier:

@@ -15,10 +15,10 @@ from interpkern.probing.fits import (
     enough_rows,
     fit_basis,
     r_squared,
-    refuse_constant,
     rows_of_numbers,
     split_numbers,
 )
+from interpkern.probing.numbers import refuse_constant
 from interpkern.validation import integer, number
 
 if TYPE_CHECKING:

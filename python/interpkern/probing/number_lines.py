@@ -1,17 +1,20 @@
 """Number lines of the literature: how evenly one direction spaces the numbers, and what PLS makes of it."""
 
 from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
 import torch
 from scipy import stats
 
-from interpkern.errors import ShapeError
+from interpkern.errors import DTypeError, ShapeError
 from interpkern.probing.components import principal_components
 from interpkern.probing.correlations import correlations, interval, resampled, whole
 from interpkern.probing.cross_validation import held_out
 from interpkern.probing.numbers import checked, positive_numbers
+from interpkern.probing.saved import save_table
 from interpkern.random import check_seed
 from interpkern.validation import FLOATS, Dimensions, choice, integer, number
 
@@ -23,6 +26,7 @@ EXPONENTS = torch.linspace(-2, 3, 501, dtype=torch.float64)
 """Scaling exponents that are tried, .01 apart; the best of them is refined by a parabola."""
 LOGARITHMIC, LINEAR = (int((EXPONENTS - value).abs().argmin()) for value in (0.0, 1.0))
 FOLDS = 5
+COUNTS = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,13 @@ class NumberLine:
 
         return plot_number_line(self)
 
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write number and position of each number as parquet, with the figures beside them."""
+        return save_table(
+            path,
+            self.to_pandas().merge(pandas.DataFrame({"number": self.numbers, "position": self.positions}), how="cross"),
+        )
+
 
 def number_line(
     acts: Any, numbers: Any, *, method: str = "pca", components: int = 1, bootstrap: int = 200, seed: int = 0
@@ -204,7 +215,7 @@ def number_line(
 
 
 def compare_number_lines(
-    acts: Any, numbers: Any, *, components: tuple[int, ...] = (1, 2, 5, 10), bootstrap: int = 200, seed: int = 0
+    acts: Any, numbers: Any, *, components: tuple[int, ...] | None = None, bootstrap: int = 200, seed: int = 0
 ) -> pandas.DataFrame:
     """Show how PLS hides the spacing: the lines of PCA and of PLS, of the activations and of the same rows shuffled.
 
@@ -213,7 +224,7 @@ def compare_number_lines(
 
     Args:
         acts, numbers: activations and the numbers that they are of.
-        components: of PLS, each at most min(N - 1, d).
+        components: of PLS, each at most min(N - 1, d); by default 1, 2, 5 and 10, as far as there are so many.
         bootstrap, seed: of the intervals; the seed is also that of the shuffle.
 
     Returns:
@@ -229,6 +240,11 @@ def compare_number_lines(
         ['given', 'given', 'given', 'shuffled', 'shuffled', 'shuffled']
     """
     rows = checked(acts, numbers)
+    most = min(len(rows.acts) - 1, rows.acts.shape[1])
+    if components is None:
+        components = tuple(count for count in COUNTS if count <= most)
+    elif not isinstance(components, tuple) or not components:
+        raise DTypeError(f"components: expected a tuple of integers from 1 to {most}, got {components!r:.60}")
     generator = torch.Generator().manual_seed(check_seed(seed) % (1 << 63))
     shuffled = rows.acts[torch.randperm(len(rows.acts), generator=generator)]
     tables = []

@@ -12,6 +12,7 @@ from interpkern.errors import DTypeError, ShapeError
 from interpkern.validation import FLOATS, REAL_DTYPES, Dimensions, choice, number, plain_tensor
 
 FEWEST = 8
+LARGEST = 1e100
 COORDINATES = {"log": 0.0, "linear": 1.0, "sqrt": 0.5}
 Coordinate = str | float
 """A name or the exponent lambda of (n^lambda - 1) / lambda."""
@@ -55,14 +56,25 @@ def checked(acts: Any, numbers: Any) -> Numbered:
         raise ShapeError(f"numbers: expected ({len(rows)},) to match acts {tuple(acts.shape)}, got ({len(values)},)")
     if len(rows) < FEWEST:
         raise ShapeError(f"acts: expected at least {FEWEST} rows, one for each number, got {len(rows)}")
-    if bool((rows == rows[0]).all()):
-        raise ValueError("acts: expected rows that differ; all rows are the same, so there is nothing to explain")
+    refuse_constant(rows)
     order = values.argsort()
     values = values[order]
     same = values[1:][values[1:] == values[:-1]]
     if len(same):
         raise ValueError(f"numbers: expected each number once, got {same[0]:g} again; average the rows of a number")
     return Numbered(rows[order], values)
+
+
+def refuse_constant(rows: torch.Tensor) -> None:
+    """Refuse (N, D) activations that are the same for all numbers, or whose squares float64 can't hold."""
+    if bool((rows == rows[0]).all()):
+        raise ValueError("acts: expected rows that differ; all are the same, so there is nothing to explain")
+    largest = float((rows - rows[0]).abs().max())
+    if not 1 / LARGEST < largest < LARGEST:
+        raise ValueError(
+            f"acts: expected differences between rows from {1 / LARGEST:g} to {LARGEST:g}, got {largest:.3g};"
+            " rescale them"
+        )
 
 
 def positive_numbers(numbers: Any) -> torch.Tensor:

@@ -115,11 +115,11 @@ def _by_coloured(setting: Setting) -> Finds:
         basis = null.model.kernels.basis
         stacked = torch.stack([basis.mT @ one.components for one in sets], 1).float().to(setting.device)
         standard = null.standard()
-        surrogates = standard.largest(null.log_ratios)[0]
-        values, places = standard.largest(null.contrast.log_ratios(stacked))
+        surrogates = null.statistics(standard)
+        found = standard.largest(null.contrast, stacked, null.contrast.log_ratios(stacked))
         return [
             ((1 + int((surrogates >= value).sum())) / (len(surrogates) + 1) <= ALPHA, int(place))
-            for value, place in zip(values, places, strict=True)
+            for value, place in zip(found.values, found.places, strict=True)
         ]
 
     return finds

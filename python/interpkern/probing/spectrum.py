@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -10,6 +12,7 @@ import torch
 
 from interpkern.probing.numbers import Coordinate, checked
 from interpkern.probing.residuals import Residuals, orthonormal_pairs, residuals, waves
+from interpkern.probing.saved import save_table
 from interpkern.validation import REAL_DTYPES, Dimensions
 
 if TYPE_CHECKING:
@@ -91,6 +94,10 @@ class Scan:
         from interpkern.probing.spectrum_plots import plot_scan
 
         return plot_scan(self)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the table of frequencies as parquet."""
+        return save_table(path, self.to_pandas())
 
 
 def scan(

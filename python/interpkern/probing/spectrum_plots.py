@@ -52,4 +52,5 @@ def _finish(found: "Scan", top: Axes, bottom: Axes) -> None:
     top.legend(frameon=False, fontsize=8)
     if found.coordinate == "log":
         for k in range(1, 10):
-            bottom.axvline(math.log(10) / k, color=GREY, lw=0.5, ls=":")
+            bottom.axvline(math.log(10) / k, color=GREY, lw=0.5, ls=":", label="ln 10 / k" if k == 1 else None)
+        bottom.legend(frameon=False, fontsize=7, loc="upper left")

@@ -3,19 +3,23 @@
 import math
 from typing import TYPE_CHECKING
 
+from interpkern.probing.numbers import Coordinate, exponent
 from interpkern.probing.sensitivity import ALPHA, SHARES
 
 if TYPE_CHECKING:
     from interpkern.probing.circle_test import CircleTest
 
-NAMES = {"log": "ln n", "linear": "n", "sqrt": "sqrt n"}
+NEGLIGIBLE = 0.001
+"""A circle that explains less of the variance than this is none worth the name, whatever its p."""
+ELSEWHERE = ("coordinate", "digit", "duplicated rows")
+"""Words of warnings that name another explanation."""
+NAMES = {0.0: "ln n", 0.5: "sqrt n", 1.0: "n"}
 
 
-def coordinate_name(coordinate: str | float) -> str:
+def coordinate_name(coordinate: Coordinate) -> str:
     """How a coordinate is written."""
-    if isinstance(coordinate, str):
-        return NAMES[coordinate]
-    return f"(n^{coordinate:g} - 1) / {coordinate:g}" if coordinate else NAMES["log"]
+    power = exponent(coordinate)
+    return NAMES.get(power, f"(n^{power:g} - 1) / {power:g}")
 
 
 def verdict(test: "CircleTest") -> str:
@@ -28,7 +32,12 @@ def verdict(test: "CircleTest") -> str:
         at += f", a turn for each factor of {test.ratio:.3g}"
     if test.null == "permutation":
         return f"some structure, which need not be a circle, is largest {at} (p = {test.p_value:.3g} by permutation)"
-    elsewhere = any("coordinate" in text or "digit" in text for text in test.warnings)
+    if test.power < NEGLIGIBLE:
+        return (
+            f"no evidence of a circle in {name}: what stands out {at} (p = {test.p_value:.3g}) is {test.power:.2g} of"
+            f" the variance{_seen(test.minimum_detectable, unit)}"
+        )
+    elsewhere = any(word in text for text in test.warnings for word in ELSEWHERE)
     caution = "; but see the warnings, which name another explanation" if elsewhere else ""
     return f"evidence of a circle in {name} {at} (p = {test.p_value:.3g}, {test.power:.1%} of the variance){caution}"
 
