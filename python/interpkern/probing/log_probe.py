@@ -209,7 +209,7 @@ def log_probe(
             single_token=single_token,
             batch_size=batch_size,
             model_name=model_name,
-            progress=progress,
+            progress=False if callable(progress) else progress,
         )
     else:
         found = _opened(source, numbers, layers)
