@@ -1,5 +1,6 @@
 """What causal tests ask of a TransformerLens bridge (3.9 to 4.x): its residuals, and runs that begin at a layer."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -62,7 +63,10 @@ def evaluating(bridge: Any) -> Iterator[None]:
 def final_logits(bridge: Any, tokens: torch.Tensor, *, last_only: bool, past: Any = None) -> torch.Tensor:
     """(n, V) logits of the last position, after the positions in the cache `past`; `last_only` unembeds no other."""
     named = {} if past is None else {"past_key_values": past, "use_cache": True}
-    with _unembedding_the_last(bridge) if last_only else nullcontext():
+    with (
+        _unembedding_the_last(bridge) if last_only else nullcontext(),
+        naming_caches(bridge) if named else nullcontext(),
+    ):
         logits = bridge(tokens, return_type="logits", **named)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 3:
         raise ShapeError(f"bridge: expected a model that gives logits (batch, position, V), got {_shown(logits)}")
@@ -112,6 +116,28 @@ def _hooked(hooks: Sequence[tuple[torch.nn.Module, Any]]) -> Iterator[None]:
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
         yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def naming_caches(bridge: Any) -> Iterator[None]:
+    """Runs in which attention finds a cache by either name: transformers 5.24 renamed it, and bridges did not."""
+
+    def rename(
+        module: object, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if named.get("cache") is None or named.get("past_key_values") is not None:
+            return inputs, named
+        return inputs, named | {"past_key_values": named["cache"]}
+
+    attentions = [block.attn for block in bridge.blocks if hasattr(block, "attn")]
+    handles = [attention.register_forward_pre_hook(rename, with_kwargs=True) for attention in attentions]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`past_key_values` is deprecated", FutureWarning)
+            yield
     finally:
         for handle in handles:
             handle.remove()

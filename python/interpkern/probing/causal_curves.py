@@ -123,7 +123,7 @@ def ablation_curve(
     answers: Any,
     counterfactual_answers: Any = None,
     controls: int = 99,
-    controls_apart: bool = False,
+    controls_apart: bool | None = False,
     seed: int = 0,
     also: Mapping[str, Mapping[int, Any]] | None = None,
     fitted_on: Any = None,

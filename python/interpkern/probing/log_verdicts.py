@@ -9,6 +9,7 @@ from interpkern.probing.multiplication import LINE, LOG_LINE
 from interpkern.text_tables import Column
 
 if TYPE_CHECKING:
+    from interpkern.probing.causal_results import AblationResult
     from interpkern.probing.circle_layers import CircleLayers
     from interpkern.probing.multiplication import Multiplication
 
@@ -155,6 +156,7 @@ def use_verdict(found: "Multiplication | None", why_not: str) -> Verdict:
     result = found.ablations.at(found.layer)
     beside = ", ".join(f"{name} {float(one.delta_logit.mean()):+.2f}" for name, one in result.also.items())
     controls = float(result.controls.delta_logit.mean())
+    over = f", over {len(found.read)} layers" if len(found.read) > 1 else ""
     return Verdict(
         QUESTIONS[3],
         _use_answer(found),
@@ -162,11 +164,17 @@ def use_verdict(found: "Multiplication | None", why_not: str) -> Verdict:
         f" directions {controls:+.2f}; whole residual {float(result.ceiling.delta_logit.mean()):+.2f}); accuracy"
         f" {found.accuracy:.0%} before, {result.accuracy:.0%} after; of a full patch {_patches(found)}",
         found.p_value,
-        f"{len(result.control_removed_variance)} random directions of the same removed variance"
-        f"{f', over {len(found.read)} layers' if len(found.read) > 1 else ''}; what ln n has beyond n: p = {found.beyond_p_value:.2g}; ln n rather than n in"
-        f" patches, signs flipped: p = {found.log_p_value:.2g}",
+        f"{len(result.control_removed_variance)} {_random(result)} of the same removed variance"
+        f"{over}; what ln n has beyond n: p = {found.beyond_p_value:.2g}; ln n rather than n in patches, signs flipped:"
+        f" p = {found.log_p_value:.2g}",
         f"a fall of {found.detectable:.2f} logits",
     )
+
+
+def _random(found: "AblationResult") -> str:
+    if not found.controls_apart:
+        return "random directions"
+    return f"sets of {found.control_dimensions} random directions orthogonal to it,"
 
 
 def _patches(found: "Multiplication") -> str:

@@ -15,7 +15,7 @@ from interpkern.probing.bridges import checked_bridge, checked_layer
 from interpkern.probing.causal_curves import AblationCurve, PatchCurve, ablation_curve, patch_curve
 from interpkern.probing.causal_results import PatchResult
 from interpkern.probing.subspaces import FittedDirection, fit_direction
-from interpkern.progress import Progress
+from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
 from interpkern.validation import integer
 
@@ -194,9 +194,10 @@ def multiplication_study(
     """Ablate the direction of ln n at the operands of a product, and patch operand a, at several layers.
 
     Directions are fitted on other prompts than they are tested on. At both operands the direction that covaries with
-    ln n is projected out, its mean kept, and compared with random directions that remove as much variance; so is that
-    of what ln n has beyond n, and the direction of n stands beside both. A patch writes another number a' into operand
-    a by a line in ln a', a line in a', or the mean activation of a', which is all that any function of a' could do.
+    ln n is projected out, its mean kept, and compared with random directions that remove as much variance, orthogonal
+    to it where others would be much like it; so is that of what ln n has beyond n, and the direction of n stands beside
+    both. A patch writes another number a' into operand a by a line in ln a', a line in a', or the mean activation of
+    a', which is all that any function of a' could do.
 
     Args:
         bridge: a transformer_lens TransformerBridge (3.9 to 4.x) that predicts tokens.
@@ -231,20 +232,23 @@ def multiplication_study(
     at = {layer: found[:, positions].double().cpu() for layer, found in residuals.items()}
     directions = {layer: _directions(rows, fitted) for layer, rows in at.items()}
     also = {name: {layer: found[name] for layer, found in directions.items()} for name in ("n", BEYOND)}
-    both = positions.expand(len(tested), 2).contiguous()
-    ablations = ablation_curve(
-        bridge,
-        tested.tokens,
-        position=both,
-        directions={layer: found[TESTED] for layer, found in directions.items()},
-        answers=answers,
-        controls=controls,
-        seed=seed,
-        also=also,
-        fitted_on=fitted.tokens,
-        batch_size=batch_size,
-        progress=progress,
-    )
+
+    def ablated(name: str, layers: Sequence[int], *, report: Progress | bool) -> AblationCurve:
+        return ablation_curve(
+            bridge,
+            tested.tokens,
+            position=positions.expand(len(tested), 2).contiguous(),
+            directions={layer: directions[layer][name] for layer in layers},
+            answers=answers,
+            controls=controls,
+            controls_apart=None,
+            seed=seed,
+            also=also if name == TESTED else None,
+            fitted_on=fitted.tokens,
+            batch_size=batch_size,
+            progress=report,
+        )
+
     others = _others(tested, arithmetic.numbers, first, generator)
     counterfactual = arithmetic.prompts([(a, int(b)) for a, b in zip(others, tested.b, strict=True)])
     patches = patch_curve(
@@ -258,23 +262,21 @@ def multiplication_study(
         batch_size=batch_size,
         progress=False,
     )
-    beyond = ablation_curve(
-        bridge,
-        tested.tokens,
-        position=both,
-        directions={layer: directions[layer][BEYOND] for layer in _read(patches)},
-        answers=answers,
-        controls=controls,
-        seed=seed,
-        fitted_on=fitted.tokens,
-        batch_size=batch_size,
-        progress=False,
-    )
+    read = _read(patches)
+    with reporting(progress, "multiplication", " layers") as report:
+        count = len(wanted) + len(read)
+        ablations = ablated(TESTED, wanted, report=_part(report, 0, count))
+        beyond = ablated(BEYOND, read, report=_part(report, len(wanted), count))
     accuracy = float(ablations.results[0].before.accuracy)
     numbers = tuple(arithmetic.numbers)
     return Multiplication(
         numbers, template, len(fitted), len(tested), accuracy, ablations, beyond, patches, torch.tensor(others)
     )
+
+
+def _part(report: Progress | None, before: int, total: int) -> Progress | bool:
+    """The progress of what comes after `before` of `total` steps."""
+    return False if report is None else lambda done, _: report(before + done, total)
 
 
 def _layers(bridge: Any, layers: Sequence[int] | None) -> list[int]:
