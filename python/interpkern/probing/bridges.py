@@ -48,18 +48,6 @@ def device_of(bridge: Any) -> torch.device:
     return next((weight.device for weight in bridge.parameters()), torch.device("cpu"))
 
 
-@contextmanager
-def evaluating(bridge: Any) -> Iterator[None]:
-    """Without dropout and gradients, and afterwards as it was."""
-    training = bridge.training
-    bridge.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        bridge.train(training)
-
-
 def final_logits(bridge: Any, tokens: torch.Tensor, *, last_only: bool, past: Any = None) -> torch.Tensor:
     """(n, V) logits of the last position, after the positions in the cache `past`; `last_only` unembeds no other."""
     named = {} if past is None else {"past_key_values": past, "use_cache": True}
@@ -96,7 +84,7 @@ def capturing(bridge: Any, layers: Sequence[int]) -> Iterator[dict[int, torch.Te
 
         return hook
 
-    with _hooked([(bridge.blocks[layer].hook_in, keep(layer)) for layer in layers]):
+    with hooked([(bridge.blocks[layer].hook_in, keep(layer)) for layer in layers]):
         yield found
 
 
@@ -107,12 +95,13 @@ def entering(bridge: Any, layer: int, residual: torch.Tensor) -> Iterator[None]:
     def replace(module: object, inputs: object, output: torch.Tensor) -> torch.Tensor:
         return residual
 
-    with _hooked([(bridge.blocks[layer].hook_in, replace)]):
+    with hooked([(bridge.blocks[layer].hook_in, replace)]):
         yield
 
 
 @contextmanager
-def _hooked(hooks: Sequence[tuple[torch.nn.Module, Any]]) -> Iterator[None]:
+def hooked(hooks: Sequence[tuple[torch.nn.Module, Any]]) -> Iterator[None]:
+    """Runs with a forward hook of torch on each of some modules."""
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
         yield
@@ -151,7 +140,7 @@ def noting_outputs(bridge: Any, layers: int) -> Iterator[list[int | None]]:
     def note(module: object, inputs: object, output: Any) -> None:
         sizes.append(len(output) if isinstance(output, tuple) else None)
 
-    with _hooked([(bridge.blocks[layer], note) for layer in range(layers)]):
+    with hooked([(bridge.blocks[layer], note) for layer in range(layers)]):
         yield sizes
 
 

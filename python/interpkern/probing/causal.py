@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from interpkern.errors import ShapeError
+from interpkern.errors import DTypeError, ShapeError
 from interpkern.probing.baseline import Baseline
+from interpkern.probing.bridges import checked_bridge, checked_tokens
 from interpkern.probing.causal_results import AblationResult, PatchResult
 from interpkern.probing.controls import MATCHED, matched_controls, overlap
 from interpkern.probing.layer_run import LayerRun, checked_answers, divergence
@@ -67,6 +68,7 @@ def patch(
     Example:
         >>> patch(bridge, prompts, layer=3, position=1, replacement=h, answers=answers).delta_logit  # doctest: +SKIP
     """
+    checked_bridge("model", model)
     if baseline is None:
         baseline = Baseline(model, prompts, layers=[layer], batch_size=batch_size, at_once=1)
     run = LayerRun(model, prompts, layer=layer, position=position, baseline=baseline)
@@ -94,7 +96,8 @@ def _one_each(run: LayerRun, replacement: Any) -> torch.Tensor:
 def _full_residual(run: LayerRun, model: Any, prompts: Any, position: Any) -> torch.Tensor:
     other = prompts
     if not isinstance(prompts, Baseline):
-        other = Baseline(model, prompts, layers=[run.layer], batch_size=run.baseline.batch_size)
+        tokens = checked_tokens("counterfactual_prompts", model, prompts)
+        other = Baseline(model, tokens, layers=[run.layer], batch_size=run.baseline.batch_size)
     if other.tokens.shape != run.baseline.tokens.shape:
         raise ValueError(
             f"counterfactual_prompts: expected {tuple(run.baseline.tokens.shape)} to match prompts, got"
@@ -155,7 +158,10 @@ def ablate(
         >>> ablate(toy.bridge, toy.prompts, layer=1, **known).rank  # doctest: +SKIP
         1
     """
+    checked_bridge("model", model)
     count, seed = integer("controls", controls, 1), integer("seed", seed, 0)
+    if not isinstance(also or {}, Mapping):
+        raise DTypeError(f"also: expected {{name: direction}}, got {type(also).__name__}")
     if baseline is None:
         baseline = Baseline(model, prompts, layers=[layer], batch_size=batch_size)
     run = LayerRun(model, prompts, layer=layer, position=position, baseline=baseline, reuse_prefix=True)

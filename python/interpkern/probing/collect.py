@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from interpkern.activations.bridges import evaluating
 from interpkern.activations.tokenising import tokenizer_sha256, weights_sha256
 from interpkern.errors import DTypeError
 from interpkern.files import provenance
@@ -175,17 +176,14 @@ def _run(
         by_length[len(prompt.tokens)].append(place)
     batches = [places[at : at + size] for places in by_length.values() for at in range(0, len(places), size)]
     rows: dict[int, torch.Tensor] = {}
-    training, done = bridge.training, 0
-    bridge.eval()
-    try:
+    done = 0
+    with evaluating(bridge):
         for places in batches:
             for layer, values in _forward(bridge, [prompts[place] for place in places], names).items():
                 rows.setdefault(layer, torch.empty(len(prompts), values.shape[1]))[places] = values
             done += len(places)
             if report:
                 report(done, len(prompts))
-    finally:
-        bridge.train(training)
     return rows
 
 
@@ -194,8 +192,7 @@ def _forward(bridge: Any, prompts: Sequence[NumberPrompt], names: Mapping[int, s
     tokens = torch.tensor([prompt.tokens for prompt in prompts], device=bridge.cfg.device)
     at = torch.tensor([prompt.position for prompt in prompts])
     stop = max(names) + 1 if max(names) + 1 < bridge.cfg.n_layers else None
-    with torch.no_grad():
-        _, cache = bridge.run_with_cache(tokens, names_filter=list(names.values()), stop_at_layer=stop)
+    _, cache = bridge.run_with_cache(tokens, names_filter=list(names.values()), stop_at_layer=stop)
     found = {layer: cache[name].float().cpu()[torch.arange(len(prompts)), at] for layer, name in names.items()}
     for layer, values in found.items():
         if not bool(torch.isfinite(values).all()):
