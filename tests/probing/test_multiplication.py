@@ -21,6 +21,7 @@ from interpkern.probing.multiplication import (
     multiplication_study,
 )
 from interpkern.probing.outcomes import Outcome
+from tests.probing.toys import native_bridge
 
 pytest.importorskip("transformer_lens")
 from interpkern.probing.hand_built import EQUALS, TIMES, log_multiplier, token_of
@@ -173,6 +174,14 @@ def test_a_fall_of_the_detectable_size_is_found_four_times_in_five(found):
     limit = numpy.mean([study(one).detectable for one in noise[:50]])
     hits = sum(study(one - limit).p_value <= 0.05 for one in noise)
     assert 290 <= hits <= 350
+
+
+def test_a_model_that_looks_ahead_is_refused():
+    looks_ahead = native_bridge(d_vocab=90, n_layers=2)
+    hook = looks_ahead.blocks[1].hook_in.register_forward_hook(lambda *values: values[2] + values[2][:, -1:])
+    with pytest.raises(ValueError, match="bridge: in this model a token sees those that follow"):
+        multiplication_study(looks_ahead, template="{a}*{b}=", encode=encode, progress=False)
+    hook.remove()
 
 
 def test_a_template_that_joins_the_answer_is_refused(toy):

@@ -35,6 +35,8 @@ PARTS = 5
 LEVEL = 0.05
 POWER = 0.84
 """Standard deviations that 80 % of a normal distribution lie above, with another sign."""
+AHEAD = 1e-2
+"""Share of a token's residual that may change with a later token."""
 FLIPPED = 12
 """Groups up to which all flips of signs are tried."""
 READ = 0.1
@@ -224,6 +226,7 @@ def multiplication_study(
     checked_bridge("bridge", bridge)
     generator = torch.Generator().manual_seed(check_seed(seed))
     wanted, arithmetic = _layers(bridge, layers), Arithmetic(bridge, operands, template, operator="*", encode=encode)
+    _refuse_looking_ahead(bridge, arithmetic)
     fitted, tested = _split(arithmetic, integer("tested_prompts", tested_prompts, 2), generator)
     first = first_tokens(arithmetic, encode or (lambda text: token_ids(bridge, text, 1 << 20)))
     positions = torch.tensor([arithmetic.positions["a"], arithmetic.positions["b"]])
@@ -272,6 +275,22 @@ def multiplication_study(
     return Multiplication(
         numbers, template, len(fitted), len(tested), accuracy, ablations, beyond, patches, torch.tensor(others)
     )
+
+
+def _refuse_looking_ahead(bridge: Any, arithmetic: Arithmetic) -> None:
+    """A model in which the first operand depends on the second does not predict the token that comes next."""
+    ends = arithmetic.numbers[0], arithmetic.numbers[-1]
+    place = min(arithmetic.positions["a"], arithmetic.positions["b"])
+    pairs = [(ends[0], end) if place == arithmetic.positions["a"] else (end, ends[0]) for end in ends]
+    last = len(bridge.blocks) - 1
+    one, other = Baseline(bridge, arithmetic.prompts(pairs).tokens, layers=[last], batch_size=2).residuals[last][
+        :, place
+    ]
+    if float((one - other).norm()) > AHEAD * float(one.norm()):
+        raise ValueError(
+            "bridge: in this model a token sees those that follow, so it does not predict the next one; products can't"
+            " be asked of it"
+        )
 
 
 def _part(report: Progress | None, before: int, total: int) -> Progress | bool:
