@@ -114,7 +114,8 @@ def test_what_ln_n_has_beyond_n_has_controls_of_its_own(found):
     assert float((own.control_removed_variance / own.removed_variance - 1).abs().max()) < 0.1
     assert torch.equal(own.delta_logit, other.also[BEYOND].delta_logit)
     assert found.beyond_p_value == own.p_value == found.to_pandas().set_index("direction").loc[BEYOND, "p_value"]
-    assert 0 < found.beyond_p_value < 1
+    # it is not enough to tell ln n from n, even in a model that is known to add logarithms
+    assert found.beyond_p_value > 0.1
 
 
 def test_patches_tell_a_log_scale_from_a_linear_one(found):

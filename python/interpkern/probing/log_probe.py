@@ -169,7 +169,7 @@ def log_probe(
             TransformerBridge, from which they are collected and with which the causal part is run.
         numbers: of a file that brings none, or to collect; by default 1 to 360.
         layers: to analyse; by default all there are.
-        prefix: text in front of each number, where a bridge is run.
+        prefix: text in front of each number, where a bridge is run; a space is put behind a last letter.
         single_token: leave out the numbers that the tokenizer splits, where a bridge is run.
         components: principal components of each layer that are looked at.
         null: of the circle test, coloured or permutation.
