@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_last_token_of_each_number(batch_size: int):
     assert found.digit_split is True
     assert bridge.training, "left as it was"
     assert found.origin["model"] == "fake"
-    assert {"prefix": "a", "hook": "resid_pre", "layers_of_model": LAYERS}.items() <= found.origin.items()
+    assert {"prefix": "a:", "hook": "resid_pre", "layers_of_model": LAYERS}.items() <= found.origin.items()
 
 
 def test_only_the_layers_that_are_asked_for_run():

@@ -288,6 +288,8 @@ def _opened(source: Any, numbers: Any, layers: Sequence[int] | None) -> NumberAc
             f"source: expected NumberActivations, a file or a transformer_lens TransformerBridge, got"
             f" {type(source).__name__}; of arrays make NumberActivations(numbers, {{layer: array}})"
         )
+    elif numbers is not None:
+        raise ValueError(f"numbers: {source.name} brings its own, {source.span}; leave numbers out")
     return source if layers is None else source.at(tuple(layers))
 
 
