@@ -10,7 +10,7 @@ import pandas
 
 from interpkern.errors import DTypeError
 from interpkern.files import as_path, provenance
-from interpkern.machine import cpu_model
+from interpkern.machine import cpu_model, one_thread
 from interpkern.probing.circle_layers import SENSITIVITY, CircleLayers, circles_by_layer
 from interpkern.probing.circle_test import NULLS
 from interpkern.probing.collect import number_activations
@@ -226,20 +226,23 @@ def log_probe(
     planted = {"strongest": 1, "all": len(found.layers), "none": 0}[sensitivity]
     with reporting(progress, "log probe", " steps") as report:
         step = _Steps(report, 2 * len(found.layers) + planted + 1 + CAUSAL)
-        confounds = _confounds(found)
-        size = magnitude_test(found.activations, found.numbers, components=components, surrogates=surrogates, seed=seed)
-        step()
-        by_layer = _directions(found, components, seed, step)
-        circles = circles_by_layer(
-            found.activations,
-            found.numbers,
-            null=null,
-            components=components,
-            surrogates=surrogates,
-            sensitivity=sensitivity,
-            seed=seed,
-            step=step,
-        )
+        with one_thread():
+            confounds = _confounds(found)
+            size = magnitude_test(
+                found.activations, found.numbers, components=components, surrogates=surrogates, seed=seed
+            )
+            step()
+            by_layer = _directions(found, components, seed, step)
+            circles = circles_by_layer(
+                found.activations,
+                found.numbers,
+                null=null,
+                components=components,
+                surrogates=surrogates,
+                sensitivity=sensitivity,
+                seed=seed,
+                step=step,
+            )
         used, why_not = _multiplication(bridge, products, step)
     settings = {"numbers": len(found), "null": null, "controls": controls, "template": template}
     settings |= {"components": components, "surrogates": surrogates}
