@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
-PAGES = [ROOT / "docs" / page for page in ("labs/itda.md", "ops/matching_pursuit.md")]
+PAGES = [ROOT / "docs" / page for page in ("labs/itda.md", "labs/probing.md", "ops/matching_pursuit.md")]
 BLOCK = re.compile(r"(<!-- needs a model -->\n)?```python\n(.*?)```", re.DOTALL)
 
 

@@ -185,6 +185,19 @@ def test_controls_that_lie_apart_match_a_wide_direction_with_several() -> None:
         matched_controls(acts, torch.eye(9, dtype=torch.float64), 9, seed=0, apart=True)
 
 
+def test_controls_lie_apart_by_themselves_where_others_are_much_like_the_direction(bridge: Any) -> None:
+    run = LayerRun(bridge, token_ids(), layer=2, position=POSITION)
+    acts = run.at_position.double()
+    _, _, components = torch.linalg.svd(acts - acts.mean(0), full_matrices=False)
+    where: dict[str, Any] = {"layer": 2, "position": POSITION, "answers": answers(), "controls": 9}
+    for direction, apart in ((components[0], True), (components[-4], False)):
+        found = ablate(bridge, token_ids(), direction=direction, controls_apart=None, **where)
+        named = ablate(bridge, token_ids(), direction=direction, controls_apart=apart, **where)
+        assert found.controls_apart is apart
+        assert torch.equal(found.controls.delta_logit, named.controls.delta_logit)
+        assert not any("controls_apart" in warning for warning in found.warnings)
+
+
 def test_projection_removes_the_subspace_and_keeps_means() -> None:
     acts = normal(21, 2, 9).double() + 3
     subspace = checked_subspace("direction", normal(2, 9), 9)
@@ -290,6 +303,8 @@ def test_wrong_input_is_refused_by_name(bridge: Any) -> None:
         ({"answers": torch.stack([answers()] * 2, 1)}, ShapeError, "answers: expected"),
         ({"counterfactual_answers": answers()[1:]}, ShapeError, "counterfactual_answers: expected"),
         ({"counterfactual_prompts": token_ids()[1:]}, ValueError, "counterfactual_prompts: expected"),
+        ({"counterfactual_prompts": token_ids().float()}, DTypeError, "counterfactual_prompts: expected int64"),
+        ({"counterfactual_prompts": token_ids() + 1000}, ValueError, "counterfactual_prompts: expected token ids"),
     ]
     for change, error, message in bad_patches:
         with pytest.raises(error, match=f"^{message}"):
@@ -300,6 +315,8 @@ def test_wrong_input_is_refused_by_name(bridge: Any) -> None:
         ({"direction": torch.ones(2, WIDTH)}, ValueError, "direction: expected linearly independent"),
         ({"direction": [1.0] * WIDTH}, DTypeError, "direction: expected a torch tensor"),
         ({"also": {"n": torch.ones(3)}}, ShapeError, r"also\['n'\]: expected"),
+        ({"also": [torch.ones(3)]}, DTypeError, "also: expected"),
+        ({"controls_apart": "yes"}, DTypeError, "controls_apart: expected"),
         ({"controls": 0}, ValueError, "controls: expected"),
         ({"seed": -1}, ValueError, "seed: expected"),
         ({"fitted_on": token_ids().float()}, DTypeError, "fitted_on: expected int64"),
@@ -307,6 +324,9 @@ def test_wrong_input_is_refused_by_name(bridge: Any) -> None:
     for change, error, message in bad_ablations:
         with pytest.raises(error, match=f"^{message}"):
             ablate(bridge, token_ids(), **good | {"direction": normal(WIDTH)} | change)
+    for test, rest in ((patch, new), (ablate, {"direction": normal(WIDTH)})):
+        with pytest.raises(DTypeError, match=r"^model: expected a transformer_lens TransformerBridge"):
+            test(torch.nn.Linear(2, 2), token_ids(), **good | rest)
     same = token_ids()[:1].expand(5, -1)
     with pytest.raises(ValueError, match=r"^direction: .*nothing would be removed"):
         ablate(bridge, same, layer=0, position=1, direction=normal(WIDTH), answers=answers()[:5])

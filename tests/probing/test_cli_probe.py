@@ -139,6 +139,34 @@ def test_helix_gives_the_model_and_its_options_to_the_api(monkeypatch: pytest.Mo
     )
 
 
+def test_helix_runs_its_whole_analysis_on_a_model_with_planted_truth(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    pytest.importorskip("transformer_lens")
+    toys = pytest.importorskip("tests.probing.addition_toys")
+    toy = toys.adder(noise=0.3)
+    monkeypatch.setattr(cli_probe_helix, "bridge_of", lambda name: toy)
+    options = ["--numbers", "0-29", "--periods", "2,5,10,30", "--layers", "0", "--sites", "a"]
+    options += ["--test-prompts", "6", "--no-progress"]
+
+    def tokenised(encode: Any) -> Any:
+        return lambda bridge, **settings: addition_study(bridge, encode=encode, **settings)
+
+    monkeypatch.setattr(cli_probe_helix, "addition_study", tokenised(toys.encode))
+    code, output = invoke("helix", *options, "--out", tmp_path)
+    assert code == 0, output
+    assert "the model answers 100% of the tested prompts right" in output
+    assert "helix 2, 5, 10, 30" in output
+    patches = pandas.read_parquet(tmp_path / "patches.parquet").query("site == 'a'").set_index("method")
+    assert patches.loc["helix", "share_of_full"] > 0.98 > 0.5 > patches.loc["polynomial", "share_of_full"]
+    parts = pandas.read_parquet(tmp_path / "components.parquet")["component"]
+    assert {f"L{toys.MOVES_A[0]}H{toys.MOVES_A[1]}", f"MLP {toys.ADDS}"} == set(parts[:2])
+    assert pandas.read_parquet(tmp_path / "neurons.parquet")["r_squared"].min() > 0.999
+    monkeypatch.setattr(cli_probe_helix, "addition_study", tokenised(toys.split_digits))
+    code, output = invoke("helix", *options)
+    assert code == 2
+    assert output.startswith("error: numbers: 20 of 30 are more than one token to this tokenizer (10 to 29)")
+    assert "give the others alone, 0 to 9" in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

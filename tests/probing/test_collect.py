@@ -40,11 +40,11 @@ def test_prompts_find_the_number_behind_what_the_model_puts_in_front():
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_rows_are_those_of_the_last_token_of_each_number(batch_size: int):
     bridge = FakeNumberBridge()
-    found = number_activations(bridge, NUMBERS, prefix="a", batch_size=batch_size, progress=False)
+    found = number_activations(bridge, NUMBERS, prefix="a:", batch_size=batch_size, progress=False)
     assert found.layers == (0, 1, 2, 3)
     assert found.numbers.tolist() == NUMBERS
     for row, number in enumerate(NUMBERS):
-        tokens = bridge.to_tokens(f"a{number}")
+        tokens = bridge.to_tokens(f"a:{number}")
         for layer in found.layers:
             expected = bridge.residual(tokens, layer)[0, -1]
             assert torch.equal(found[layer][row], expected.float())
@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_last_token_of_each_number(batch_size: int):
     assert found.digit_split is True
     assert bridge.training, "left as it was"
     assert found.origin["model"] == "fake"
-    assert {"prefix": "a", "hook": "resid_pre", "layers_of_model": LAYERS}.items() <= found.origin.items()
+    assert {"prefix": "a:", "hook": "resid_pre", "layers_of_model": LAYERS}.items() <= found.origin.items()
 
 
 def test_only_the_layers_that_are_asked_for_run():
@@ -86,6 +86,17 @@ def test_numbers_of_several_tokens_can_be_left_out():
 def test_bad_arguments_are_refused_by_name(arguments: dict, words: str):
     with pytest.raises((ValueError, TypeError), match=words):
         number_activations(FakeNumberBridge(), **{"numbers": NUMBERS, "progress": False} | arguments)
+
+
+def test_a_prefix_does_not_run_into_the_number():
+    words, spaced = (number_activations(FakeNumberBridge(), [7, 12], prefix=text) for text in ("n is", "n is "))
+    assert torch.equal(words[1], spaced[1])
+    assert words.origin["prefix"] == "n is "
+    assert number_activations(FakeNumberBridge(), [7], prefix="n=").origin["prefix"] == "n="
+    with pytest.raises(ValueError, match="prefix: 'n1' ends in a digit"):
+        number_activations(FakeNumberBridge(), [7], prefix="n1")
+    with pytest.raises(DTypeError, match="prefix: expected a text"):
+        number_activations(FakeNumberBridge(), [7], prefix=None)
 
 
 def test_a_model_without_fast_tokenizer_is_refused():

@@ -220,6 +220,7 @@ def test_confounds_are_named_with_their_layers():
     [
         ({"source": torch.zeros(9, 3)}, "source: expected NumberActivations"),
         ({"layers": (9,)}, "layer: expected one of"),
+        ({"numbers": range(1, 9)}, "numbers: .* brings its own, 1 to 240"),
         ({"sensitivity": "some"}, "sensitivity"),
         ({"null": "label"}, "null"),
         ({"surrogates": 0}, "surrogates"),

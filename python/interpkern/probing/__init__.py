@@ -1,6 +1,7 @@
 """Probing: how a model holds numbers, on what scale, and whether it uses that."""
 
 from interpkern.probing.addition import addition_study
+from interpkern.probing.baseline import Baseline
 from interpkern.probing.bases import Basis, helix_basis, polynomial_basis
 from interpkern.probing.basis_comparison import BasisComparison, compare_bases
 from interpkern.probing.causal import ablate, patch
@@ -23,9 +24,12 @@ from interpkern.probing.neurons import fit_neurons
 from interpkern.probing.number_lines import compare_number_lines, number_line, scaling_exponent
 from interpkern.probing.number_sets import NumberActivations
 from interpkern.probing.path_patching import component_effects
+from interpkern.probing.prompts import multiplication_prompts
 from interpkern.probing.spectrum import Scan, scan
+from interpkern.probing.subspaces import fit_direction
 
 __all__ = [
+    "Baseline",
     "Basis",
     "BasisComparison",
     "CircleTest",
@@ -49,6 +53,7 @@ __all__ = [
     "discrete_log",
     "embedding_spectrum",
     "find_confounds",
+    "fit_direction",
     "fit_helix",
     "fit_neurons",
     "fourier",
@@ -57,6 +62,7 @@ __all__ = [
     "load_modmul59",
     "log_multiplier",
     "log_probe",
+    "multiplication_prompts",
     "multiplication_study",
     "number_activations",
     "number_line",

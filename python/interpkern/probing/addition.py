@@ -6,6 +6,7 @@ from typing import Any
 import pandas
 import torch
 
+from interpkern.activations.bridges import evaluating
 from interpkern.errors import DTypeError
 from interpkern.probing.addition_design import Design, make_design
 from interpkern.probing.addition_patches import PatchSettings, operand_means, patch_site, variables
@@ -14,7 +15,7 @@ from interpkern.probing.addition_result import AdditionStudy, Place
 from interpkern.probing.baseline import Baseline, filled_up
 from interpkern.probing.bases import PERIODS, check_periods, helix_basis
 from interpkern.probing.basis_comparison import BasisComparison, compare_bases
-from interpkern.probing.bridges import checked_bridge, checked_layer, device_of, evaluating
+from interpkern.probing.bridges import checked_bridge, checked_layer, device_of
 from interpkern.probing.fits import enough_rows
 from interpkern.probing.fourier import Fourier, fourier
 from interpkern.probing.helix import HelixFit, fit_helix

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from interpkern.activations.bridges import evaluating
 from interpkern.errors import MissingExtra, ShapeError
 from interpkern.probing.bridges import (
     capturing,
@@ -13,7 +14,6 @@ from interpkern.probing.bridges import (
     checked_layer,
     checked_tokens,
     entering,
-    evaluating,
     final_logits,
     leaving_out,
     noting_outputs,

@@ -1,5 +1,6 @@
 """What causal tests ask of a TransformerLens bridge (3.9 to 4.x): its residuals, and runs that begin at a layer."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -47,22 +48,13 @@ def device_of(bridge: Any) -> torch.device:
     return next((weight.device for weight in bridge.parameters()), torch.device("cpu"))
 
 
-@contextmanager
-def evaluating(bridge: Any) -> Iterator[None]:
-    """Without dropout and gradients, and afterwards as it was."""
-    training = bridge.training
-    bridge.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        bridge.train(training)
-
-
 def final_logits(bridge: Any, tokens: torch.Tensor, *, last_only: bool, past: Any = None) -> torch.Tensor:
     """(n, V) logits of the last position, after the positions in the cache `past`; `last_only` unembeds no other."""
     named = {} if past is None else {"past_key_values": past, "use_cache": True}
-    with _unembedding_the_last(bridge) if last_only else nullcontext():
+    with (
+        _unembedding_the_last(bridge) if last_only else nullcontext(),
+        naming_caches(bridge) if named else nullcontext(),
+    ):
         logits = bridge(tokens, return_type="logits", **named)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 3:
         raise ShapeError(f"bridge: expected a model that gives logits (batch, position, V), got {_shown(logits)}")
@@ -92,7 +84,7 @@ def capturing(bridge: Any, layers: Sequence[int]) -> Iterator[dict[int, torch.Te
 
         return hook
 
-    with _hooked([(bridge.blocks[layer].hook_in, keep(layer)) for layer in layers]):
+    with hooked([(bridge.blocks[layer].hook_in, keep(layer)) for layer in layers]):
         yield found
 
 
@@ -103,15 +95,38 @@ def entering(bridge: Any, layer: int, residual: torch.Tensor) -> Iterator[None]:
     def replace(module: object, inputs: object, output: torch.Tensor) -> torch.Tensor:
         return residual
 
-    with _hooked([(bridge.blocks[layer].hook_in, replace)]):
+    with hooked([(bridge.blocks[layer].hook_in, replace)]):
         yield
 
 
 @contextmanager
-def _hooked(hooks: Sequence[tuple[torch.nn.Module, Any]]) -> Iterator[None]:
+def hooked(hooks: Sequence[tuple[torch.nn.Module, Any]]) -> Iterator[None]:
+    """Runs with a forward hook of torch on each of some modules."""
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
         yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def naming_caches(bridge: Any) -> Iterator[None]:
+    """Runs in which attention finds a cache by either name: transformers 5.24 renamed it, and bridges did not."""
+
+    def rename(
+        module: object, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if named.get("cache") is None or named.get("past_key_values") is not None:
+            return inputs, named
+        return inputs, named | {"past_key_values": named["cache"]}
+
+    attentions = [block.attn for block in bridge.blocks if hasattr(block, "attn")]
+    handles = [attention.register_forward_pre_hook(rename, with_kwargs=True) for attention in attentions]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`past_key_values` is deprecated", FutureWarning)
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -125,7 +140,7 @@ def noting_outputs(bridge: Any, layers: int) -> Iterator[list[int | None]]:
     def note(module: object, inputs: object, output: Any) -> None:
         sizes.append(len(output) if isinstance(output, tuple) else None)
 
-    with _hooked([(bridge.blocks[layer], note) for layer in range(layers)]):
+    with hooked([(bridge.blocks[layer], note) for layer in range(layers)]):
         yield sizes
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from interpkern.errors import ShapeError
+from interpkern.errors import DTypeError, ShapeError
 from interpkern.probing.baseline import Baseline
+from interpkern.probing.bridges import checked_bridge, checked_tokens
 from interpkern.probing.causal_results import AblationResult, PatchResult
 from interpkern.probing.controls import MATCHED, matched_controls, overlap
 from interpkern.probing.layer_run import LayerRun, checked_answers, divergence
@@ -67,6 +68,7 @@ def patch(
     Example:
         >>> patch(bridge, prompts, layer=3, position=1, replacement=h, answers=answers).delta_logit  # doctest: +SKIP
     """
+    checked_bridge("model", model)
     if baseline is None:
         baseline = Baseline(model, prompts, layers=[layer], batch_size=batch_size, at_once=1)
     run = LayerRun(model, prompts, layer=layer, position=position, baseline=baseline)
@@ -94,7 +96,8 @@ def _one_each(run: LayerRun, replacement: Any) -> torch.Tensor:
 def _full_residual(run: LayerRun, model: Any, prompts: Any, position: Any) -> torch.Tensor:
     other = prompts
     if not isinstance(prompts, Baseline):
-        other = Baseline(model, prompts, layers=[run.layer], batch_size=run.baseline.batch_size)
+        tokens = checked_tokens("counterfactual_prompts", model, prompts)
+        other = Baseline(model, tokens, layers=[run.layer], batch_size=run.baseline.batch_size)
     if other.tokens.shape != run.baseline.tokens.shape:
         raise ValueError(
             f"counterfactual_prompts: expected {tuple(run.baseline.tokens.shape)} to match prompts, got"
@@ -113,7 +116,7 @@ def ablate(
     answers: Any,
     counterfactual_answers: Any = None,
     controls: int = 99,
-    controls_apart: bool = False,
+    controls_apart: bool | None = False,
     seed: int = 0,
     also: Mapping[str, Any] | None = None,
     fitted_on: Any = None,
@@ -133,7 +136,8 @@ def ablate(
         counterfactual_answers: (P,) int64 token ids for `logit_difference`.
         controls: random directions in the span of the data that remove as much variance; 99 or more for p <= .01.
         controls_apart: draw controls orthogonal to the direction, of as many dimensions as it takes to remove as much
-            variance; for a wide direction, whose equals are much like it.
+            variance; for a wide direction, whose equals are much like it. None draws them so where those of the
+            direction's own size would share more than half of it (mean squared cosine).
         seed: of the controls.
         also: further directions by name, such as one for n and one for digits, ablated beside it.
         fitted_on: (P', S) int64 prompts that the direction was fitted on; the test is refused on any of them.
@@ -154,7 +158,10 @@ def ablate(
         >>> ablate(toy.bridge, toy.prompts, layer=1, **known).rank  # doctest: +SKIP
         1
     """
+    checked_bridge("model", model)
     count, seed = integer("controls", controls, 1), integer("seed", seed, 0)
+    if not isinstance(also or {}, Mapping):
+        raise DTypeError(f"also: expected {{name: direction}}, got {type(also).__name__}")
     if baseline is None:
         baseline = Baseline(model, prompts, layers=[layer], batch_size=batch_size)
     run = LayerRun(model, prompts, layer=layer, position=position, baseline=baseline, reuse_prefix=True)
@@ -163,7 +170,8 @@ def ablate(
     acts = run.acts()
     subspace = _present("direction", direction, acts)
     others = {name: _present(f"also[{name!r}]", value, acts) for name, value in (also or {}).items()}
-    drawn = matched_controls(acts, subspace, count, seed, apart=boolean("controls_apart", controls_apart))
+    apart = None if controls_apart is None else boolean("controls_apart", controls_apart)
+    drawn, like = _controls(acts, subspace, count, seed, apart)
     spaces = [subspace, *others.values(), *drawn]
     with reporting(progress, f"ablate at layer {run.layer}", " ablations") as report:
         found = _ablations(asked, acts, spaces, report)
@@ -171,7 +179,6 @@ def ablate(
         ceiling = asked.outcome(run.shaped(acts.mean(0).expand_as(acts)[None]))[0]
     removed = [float(removed_share(acts, space[None])[0]) for space in (subspace, *others.values())]
     matched = removed_share(acts, drawn)
-    like = overlap(drawn, subspace)
     return AblationResult(
         layer=run.layer,
         effect=found[0],
@@ -188,6 +195,17 @@ def ablate(
         starts_at_layer=run.starts_at_layer,
         warnings=_warnings(count, removed[0], matched, like, known),
     )
+
+
+def _controls(
+    acts: torch.Tensor, subspace: torch.Tensor, count: int, seed: int, apart: bool | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Controls (count, q, D) and their overlap (count,) with the subspace."""
+    drawn = matched_controls(acts, subspace, count, seed, apart=bool(apart))
+    like = overlap(drawn, subspace)
+    if apart is None and float(like.mean()) > LIKE:
+        return _controls(acts, subspace, count, seed, True)
+    return drawn, like
 
 
 def _ablations(asked: Asked, acts: torch.Tensor, spaces: list[torch.Tensor], report: Progress | None) -> Outcome:

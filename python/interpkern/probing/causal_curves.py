@@ -1,11 +1,12 @@
 """Causal tests over layers, from one baseline run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas
+import torch
 
 from interpkern.errors import DTypeError
 from interpkern.files import as_path, write_atomically
@@ -20,6 +21,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Standing:
+    """An ablation among its controls, over layers: changes of the answers' mean logit in units of each layer's spread.
+
+    The mean and the spread are those of direction and controls together, so that under the null that the direction is
+    one more of the controls all of them are alike, and p holds over layers.
+    """
+
+    layers: tuple[int, ...]
+    effect: torch.Tensor
+    """(L,) of the direction; negative where the answer's logit falls by more than the average."""
+    controls: torch.Tensor
+    """(L, controls)."""
+
+    @property
+    def layer(self) -> int:
+        """Where the direction does most harm compared with its controls."""
+        return self.layers[int(self.effect.argmin())]
+
+    @property
+    def p_value(self) -> float:
+        """That the direction does more harm at its worst layer than random directions do at theirs."""
+        return (1 + int((self.controls.amin(0) <= self.effect.min()).sum())) / (self.controls.shape[1] + 1)
+
+
+@dataclass(frozen=True, eq=False)
 class AblationCurve:
     """An ablation at each of several layers."""
 
@@ -30,6 +56,18 @@ class AblationCurve:
     def smallest_p(self) -> float:
         """The smallest p over layers times their number, at most 1 (Bonferroni)."""
         return min(1.0, min(result.p_value for result in self.results) * len(self.results))
+
+    def at(self, layer: int) -> AblationResult:
+        """The ablation at a layer."""
+        return next(result for result in self.results if result.layer == layer)
+
+    def standing(self, layers: Sequence[int] | None = None) -> Standing:
+        """How the direction stands among its controls at some of the layers, by default all."""
+        kept = [result for result in self.results if layers is None or result.layer in layers]
+        means = [torch.cat([one.delta_logit.mean()[None], one.controls.delta_logit.mean(1)]) for one in kept]
+        both = torch.stack(means)
+        both = (both - both.mean(1, keepdim=True)) / both.std(1, keepdim=True).clamp_min(1e-12)
+        return Standing(tuple(result.layer for result in kept), both[:, 0], both[:, 1:])
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a layer: means over prompts, ranks, p-values, bounds and accuracies."""
@@ -85,7 +123,7 @@ def ablation_curve(
     answers: Any,
     counterfactual_answers: Any = None,
     controls: int = 99,
-    controls_apart: bool = False,
+    controls_apart: bool | None = False,
     seed: int = 0,
     also: Mapping[str, Mapping[int, Any]] | None = None,
     fitted_on: Any = None,

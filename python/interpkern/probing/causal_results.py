@@ -101,6 +101,11 @@ class AblationResult:
     warnings: tuple[str, ...]
 
     @property
+    def controls_apart(self) -> bool:
+        """Whether the controls are orthogonal to the direction."""
+        return float(self.control_overlap.max()) < 1e-9
+
+    @property
     def delta_logit(self) -> torch.Tensor:
         """(P,) logit of the answer with the direction projected out, less that before."""
         return self.effect.delta_logit

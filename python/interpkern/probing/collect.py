@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from interpkern.activations.bridges import evaluating
 from interpkern.activations.tokenising import tokenizer_sha256, weights_sha256
 from interpkern.errors import DTypeError
 from interpkern.files import provenance
@@ -56,6 +57,22 @@ def _prompt(bridge: Any, tokenizer: Any, number: int, prefix: str) -> NumberProm
     return NumberPrompt(number, tuple(whole), start + of_number[-1], len(of_number))
 
 
+def spaced(prefix: Any) -> str:
+    """A prefix that does not run into the number behind it.
+
+    Example:
+        >>> spaced("The number"), spaced("n = "), spaced("")
+        ('The number ', 'n = ', '')
+    """
+    if not isinstance(prefix, str):
+        raise DTypeError(f"prefix: expected a text, got {prefix!r}")
+    if prefix[-1:].isdigit():
+        raise ValueError(
+            f"prefix: {prefix!r} ends in a digit, which would be read as one of the number's; end it otherwise"
+        )
+    return f"{prefix} " if prefix[-1:].isalpha() else prefix
+
+
 def single_token_numbers(bridge: Any, numbers: Iterable[int], *, prefix: str = "The number ") -> list[int]:
     """Those of `numbers` that the tokenizer keeps whole behind `prefix`.
 
@@ -89,7 +106,7 @@ def number_activations(
         numbers: different non-negative integers.
         layers: of which activations are kept; by default all. With resid_pre, the number of layers itself stands for
             what leaves the last one.
-        prefix: text in front of the number.
+        prefix: text in front of the number; a space is put behind a last letter.
         hook: resid_pre (the input of a block), resid_mid, resid_post, attn_out or mlp_out.
         single_token: leave out the numbers that the tokenizer splits.
         batch_size: prompts in one forward pass; all prompts of a pass have the same length, so there is no padding.
@@ -109,6 +126,7 @@ def number_activations(
     _check_bridge(bridge)
     wanted = _whole_numbers(numbers)
     names = hook_names(bridge, layers, hook)
+    prefix = spaced(prefix)
     prompts = number_prompts(bridge, wanted, prefix)
     if boolean("single_token", single_token):
         prompts = [prompt for prompt in prompts if prompt.token_count == 1]
@@ -175,17 +193,14 @@ def _run(
         by_length[len(prompt.tokens)].append(place)
     batches = [places[at : at + size] for places in by_length.values() for at in range(0, len(places), size)]
     rows: dict[int, torch.Tensor] = {}
-    training, done = bridge.training, 0
-    bridge.eval()
-    try:
+    done = 0
+    with evaluating(bridge):
         for places in batches:
             for layer, values in _forward(bridge, [prompts[place] for place in places], names).items():
                 rows.setdefault(layer, torch.empty(len(prompts), values.shape[1]))[places] = values
             done += len(places)
             if report:
                 report(done, len(prompts))
-    finally:
-        bridge.train(training)
     return rows
 
 
@@ -194,8 +209,7 @@ def _forward(bridge: Any, prompts: Sequence[NumberPrompt], names: Mapping[int, s
     tokens = torch.tensor([prompt.tokens for prompt in prompts], device=bridge.cfg.device)
     at = torch.tensor([prompt.position for prompt in prompts])
     stop = max(names) + 1 if max(names) + 1 < bridge.cfg.n_layers else None
-    with torch.no_grad():
-        _, cache = bridge.run_with_cache(tokens, names_filter=list(names.values()), stop_at_layer=stop)
+    _, cache = bridge.run_with_cache(tokens, names_filter=list(names.values()), stop_at_layer=stop)
     found = {layer: cache[name].float().cpu()[torch.arange(len(prompts)), at] for layer, name in names.items()}
     for layer, values in found.items():
         if not bool(torch.isfinite(values).all()):

@@ -94,7 +94,7 @@ def fit_helix(
         periods: of the circles, in the unit of the numbers.
         components: at most this many principal components are fitted; the rest counts as not predicted.
         linear: whether the number itself is one of the functions.
-        held_out: the share of the numbers that `held_out_r_squared` is measured on, in (0, 1).
+        held_out: the share of the numbers that `held_out_r_squared` is measured on, in [0, 1); at least one number.
         seed: of the choice of these numbers; the same seed, the same numbers.
 
     Returns:

@@ -1,7 +1,7 @@
 """The log probe: does a model hold numbers on a log scale, in a line or on a circle, and does it use it?"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ import pandas
 
 from interpkern.errors import DTypeError
 from interpkern.files import as_path, provenance
-from interpkern.machine import cpu_model
+from interpkern.machine import cpu_model, one_thread
 from interpkern.probing.circle_layers import SENSITIVITY, CircleLayers, circles_by_layer
 from interpkern.probing.circle_test import NULLS
 from interpkern.probing.collect import number_activations
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from interpkern.report import Section
 
 NUMBERS = range(1, 361)
+CAUSAL = 20
+"""Steps that the causal part is worth on a bar."""
 PAGE = "log_probe.html"
 
 
@@ -167,7 +169,7 @@ def log_probe(
             TransformerBridge, from which they are collected and with which the causal part is run.
         numbers: of a file that brings none, or to collect; by default 1 to 360.
         layers: to analyse; by default all there are.
-        prefix: text in front of each number, where a bridge is run.
+        prefix: text in front of each number, where a bridge is run; a space is put behind a last letter.
         single_token: leave out the numbers that the tokenizer splits, where a bridge is run.
         components: principal components of each layer that are looked at.
         null: of the circle test, coloured or permutation.
@@ -198,9 +200,8 @@ def log_probe(
     """
     _check(seed, null, sensitivity, {"components": components, "surrogates": surrogates, "controls": controls})
     start = time.perf_counter()
-    is_bridge = hasattr(source, "run_with_cache")
-    model = source if is_bridge else bridge
-    if is_bridge:
+    if hasattr(source, "run_with_cache"):
+        bridge = source
         found = number_activations(
             source,
             NUMBERS if numbers is None else numbers,
@@ -209,52 +210,44 @@ def log_probe(
             single_token=single_token,
             batch_size=batch_size,
             model_name=model_name,
-            progress=progress,
+            progress=False if callable(progress) else progress,
         )
     else:
         found = _opened(source, numbers, layers)
-    planted = {"strongest": 1, "all": len(found.layers), "none": 0}[sensitivity]
-    steps = 2 * len(found.layers) + planted + 2
-    with reporting(progress, "log probe", " steps") as report:
-        step = _Steps(report, steps)
-        confounds = _confounds(found)
-        size = magnitude_test(found.activations, found.numbers, components=components, surrogates=surrogates, seed=seed)
-        step()
-        by_layer = {}
-        for layer in found.layers:
-            by_layer[layer] = directions(found[layer], found.numbers, components=components, seed=seed)
-            step()
-        circles = circles_by_layer(
-            found.activations,
-            found.numbers,
-            null=null,
-            components=components,
-            surrogates=surrogates,
-            sensitivity=sensitivity,
-            seed=seed,
-            step=step,
-        )
-        products, why_not = _multiplication(
-            model,
-            operands=operands,
-            template=template,
-            layers=multiplication_layers,
-            tested_prompts=tested_prompts,
-            controls=controls,
-            batch_size=batch_size,
-            seed=seed,
-        )
-        step()
-    settings = {
-        "numbers": len(found),
-        "components": components,
-        "null": null,
-        "surrogates": surrogates,
-        "controls": controls,
+    products = {
+        "operands": operands,
         "template": template,
+        "layers": multiplication_layers,
+        "tested_prompts": tested_prompts,
+        "controls": controls,
+        "batch_size": batch_size,
+        "seed": seed,
     }
+    planted = {"strongest": 1, "all": len(found.layers), "none": 0}[sensitivity]
+    with reporting(progress, "log probe", " steps") as report:
+        step = _Steps(report, 2 * len(found.layers) + planted + 1 + CAUSAL)
+        with one_thread():
+            confounds = _confounds(found)
+            size = magnitude_test(
+                found.activations, found.numbers, components=components, surrogates=surrogates, seed=seed
+            )
+            step()
+            by_layer = _directions(found, components, seed, step)
+            circles = circles_by_layer(
+                found.activations,
+                found.numbers,
+                null=null,
+                components=components,
+                surrogates=surrogates,
+                sensitivity=sensitivity,
+                seed=seed,
+                step=step,
+            )
+        used, why_not = _multiplication(bridge, products, step)
+    settings = {"numbers": len(found), "null": null, "controls": controls, "template": template}
+    settings |= {"components": components, "surrogates": surrogates}
     about = {"cpu": cpu_model(), "seed": seed, "seconds": round(time.perf_counter() - start, 1)}
-    return LogProbe(found, size, by_layer, circles, products, why_not, confounds, settings, provenance() | about)
+    return LogProbe(found, size, by_layer, circles, used, why_not, confounds, settings, provenance() | about)
 
 
 def _check(seed: Any, null: Any, sensitivity: Any, counts: Mapping[str, Any]) -> None:
@@ -277,6 +270,18 @@ class _Steps:
         if self._report:
             self._report(self._done, self._total)
 
+    def share(self, steps: int) -> Progress:
+        """A progress function of a part that is worth so many steps."""
+        before, told = self._done, 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal told
+            while told < steps * done // total:
+                self()
+                told = self._done - before
+
+        return report
+
 
 def _opened(source: Any, numbers: Any, layers: Sequence[int] | None) -> NumberActivations:
     if isinstance(source, (str, Path)):
@@ -286,6 +291,8 @@ def _opened(source: Any, numbers: Any, layers: Sequence[int] | None) -> NumberAc
             f"source: expected NumberActivations, a file or a transformer_lens TransformerBridge, got"
             f" {type(source).__name__}; of arrays make NumberActivations(numbers, {{layer: array}})"
         )
+    elif numbers is not None:
+        raise ValueError(f"numbers: {source.name} brings its own, {source.span}; leave numbers out")
     return source if layers is None else source.at(tuple(layers))
 
 
@@ -300,14 +307,27 @@ def _confounds(found: NumberActivations) -> dict[str, tuple[int, ...]]:
     return {sentence: tuple(layers) for sentence, layers in where.items()}
 
 
-def _multiplication(bridge: Any, **settings: Any) -> tuple[Multiplication | None, str]:
+def _directions(
+    found: NumberActivations, components: int, seed: int, step: Callable[[], None]
+) -> dict[int, Directions]:
+    by_layer = {}
+    for layer in found.layers:
+        by_layer[layer] = directions(found[layer], found.numbers, components=components, seed=seed)
+        step()
+    return by_layer
+
+
+def _multiplication(bridge: Any, settings: Mapping[str, Any], step: _Steps) -> tuple[Multiplication | None, str]:
     """The causal part, or why there is none."""
-    if bridge is None:
-        return None, "activations alone can't show use; give the model too"
-    try:
-        return multiplication_study(bridge, progress=False, **settings), ""
-    except (ValueError, DTypeError) as error:
-        return None, str(error)
+    report = step.share(CAUSAL)
+    found, why_not = None, "activations alone can't show use; give the model too"
+    if bridge is not None:
+        try:
+            found, why_not = multiplication_study(bridge, progress=report, **settings), ""
+        except (ValueError, DTypeError) as error:
+            why_not = str(error)
+    report(1, 1)
+    return found, why_not
 
 
 def _by_layer(tables: Mapping[int, pandas.DataFrame]) -> pandas.DataFrame:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interpkern.probing.magnitude import NAMED, Magnitude
+from interpkern.probing.multiplication import LINE, LOG_LINE
 from interpkern.text_tables import Column
 
 if TYPE_CHECKING:
+    from interpkern.probing.causal_results import AblationResult
     from interpkern.probing.circle_layers import CircleLayers
     from interpkern.probing.multiplication import Multiplication
 
@@ -151,16 +153,36 @@ def use_verdict(found: "Multiplication | None", why_not: str) -> Verdict:
     """Whether the model multiplies with a direction for ln n."""
     if found is None:
         return Verdict(QUESTIONS[3], "not tested", why_not, math.nan, "", "")
-    result = found.ablations.results[found.layers.index(found.layer)]
+    result = found.ablations.at(found.layer)
     beside = ", ".join(f"{name} {float(one.delta_logit.mean()):+.2f}" for name, one in result.also.items())
-    whole = float(result.ceiling.delta_logit.mean())
+    controls = float(result.controls.delta_logit.mean())
+    over = f", over {len(found.read)} layers" if len(found.read) > 1 else ""
     return Verdict(
         QUESTIONS[3],
-        f"yes: ln n at the operands, layer {found.layer}" if found.p_value <= LEVEL else "no evidence",
-        f"the answer's logit changes by {found.delta_logit:+.2f} without ln n at layer {found.layer} ({beside}; whole"
-        f" residual {whole:+.2f}); accuracy {found.accuracy:.0%} before, {result.accuracy:.0%} after",
+        _use_answer(found),
+        f"the answer's logit changes by {found.delta_logit:+.2f} without ln n at layer {found.layer} ({beside}; random"
+        f" directions {controls:+.2f}; whole residual {float(result.ceiling.delta_logit.mean()):+.2f}); accuracy"
+        f" {found.accuracy:.0%} before, {result.accuracy:.0%} after; of a full patch {_patches(found)}",
         found.p_value,
-        f"{result.controls.delta_logit.shape[0]} random directions of the same removed variance, most harmful of"
-        f" {len(found.layers)} layers",
+        f"{len(result.control_removed_variance)} {_random(result)} of the same removed variance"
+        f"{over}; what ln n has beyond n: p = {found.beyond_p_value:.2g}; ln n rather than n in patches, signs flipped:"
+        f" p = {found.log_p_value:.2g}",
         f"a fall of {found.detectable:.2f} logits",
     )
+
+
+def _random(found: "AblationResult") -> str:
+    if not found.controls_apart:
+        return "random directions"
+    return f"sets of {found.control_dimensions} random directions orthogonal to it,"
+
+
+def _patches(found: "Multiplication") -> str:
+    return ", ".join(f"a {kind} does {found.patched(kind):.0%}" for kind in (LOG_LINE, LINE))
+
+
+def _use_answer(found: "Multiplication") -> str:
+    if found.p_value > LEVEL:
+        return "no evidence"
+    scale = "ln n fits it better than n" if found.log_p_value <= LEVEL else "nothing shows that it is ln n and not n"
+    return f"yes: a magnitude direction at the operands, layer {found.layer}; {scale}"

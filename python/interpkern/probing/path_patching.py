@@ -10,7 +10,7 @@ import torch
 
 from interpkern.errors import ShapeError
 from interpkern.probing.baseline import Baseline, filled_up
-from interpkern.probing.bridges import checked_layer, checked_tokens
+from interpkern.probing.bridges import checked_layer, checked_tokens, hooked
 from interpkern.probing.layer_run import checked_answers
 from interpkern.progress import Progress, reporting
 from interpkern.validation import integer
@@ -229,18 +229,8 @@ def _reading(bridge: Any, found: dict[tuple[str, int], list[torch.Tensor]], posi
         return lambda module, inputs, output: found.setdefault(key, []).append(output[:, [position, -1]].clone())
 
     layers = range(len(bridge.blocks))
-    with _hooks([(point, keep((kind, n))) for n in layers for kind, point in _points(bridge, n).items()]):
+    with hooked([(point, keep((kind, n))) for n in layers for kind, point in _points(bridge, n).items()]):
         yield
-
-
-@contextmanager
-def _hooks(hooks: Sequence[tuple[torch.nn.Module, Any]]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module, hook in hooks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _changed(
@@ -288,7 +278,7 @@ def _patches(
     for later in range(layer + 1, len(bridge.blocks)) if frozen else ():
         writing = {kind: point for kind, point in _points(bridge, later).items() if kind != "z"}
         hooks += [(point, _held(getattr(clean, kind)[later][rows])) for kind, point in writing.items()]
-    with _hooks(hooks):
+    with hooked(hooks):
         yield
 
 

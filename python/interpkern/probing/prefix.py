@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from interpkern.extras import need
+from interpkern.probing.bridges import naming_caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class Prefix:
         keys: list[list[torch.Tensor]] = []
         values: list[list[torch.Tensor]] = []
         for rows in passes:
-            cache = bridge.original_model(tokens[rows], use_cache=True).past_key_values.layers[layer:]
+            with naming_caches(bridge):
+                cache = bridge.original_model(tokens[rows], use_cache=True).past_key_values.layers[layer:]
             keys.append([one.keys for one in cache])
             values.append([one.values for one in cache])
         joined = (
