@@ -1,4 +1,4 @@
-"""The command line: `interpkern memorise | itda | probe | demo | models | doctor`. Commands import what needs torch."""
+"""The command line: `interpkern memorise | capacity | itda | probe | demo | models | doctor`. Commands import what needs torch."""
 
 import json
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from interpkern.cli_models import models
 from interpkern.errors import BackendUnavailable, MissingExtra
 
 LAZY = {
+    "capacity": "interpkern.cli_capacity",
     "memorise": "interpkern.cli_memorise",
     "itda": "interpkern.cli_itda",
     "probe": "interpkern.cli_probe",
@@ -93,6 +94,12 @@ def options(
 @app.command()
 def memorise() -> None:
     """Train tiny MLPs, each to memorise a table of facts."""
+    raise NotImplementedError("a stub that LazyGroup exchanges")
+
+
+@app.command()
+def capacity() -> None:
+    """Find how many facts models of a size can hold."""
     raise NotImplementedError("a stub that LazyGroup exchanges")
 
 

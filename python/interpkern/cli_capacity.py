@@ -1,0 +1,51 @@
+"""`interpkern capacity`: how much models can hold, in a directory of cells that can be gone on with."""
+
+from pathlib import Path
+from typing import Any
+
+from interpkern.cli_options import option, options, with_options
+from interpkern.cli_output import say, signs_of_life
+from interpkern.memorisation.scaling import scaling_law
+from interpkern.memorisation.sweep_text import SHAPES, threshold_lines
+from interpkern.memorisation.sweeps import Sweep, capacity_sweep
+from interpkern.text_tables import headings, line
+
+
+def run(values: dict[str, Any]) -> None:
+    """Find how many facts models of a size can hold: a study of many shapes, seeds or budgets in one directory.
+
+    Called again with the same directory it goes on where it was stopped; call it twice at once to share the work.
+
+    Example: interpkern capacity --sizes 16,32,48,64 --seeds 64 --out capacity
+    """
+    progress = signs_of_life(f"capacity {values['study']}") if values["progress"] is None else values["progress"]
+    settings = {name: values[name] for name in FROM_API} | {"progress": progress, "sizes": _sizes(values["sizes"])}
+    found = capacity_sweep(values["out"], **settings, say=say)
+    found.save(values["out"])
+    for text in _lines(found):
+        say(text)
+    say(f"cells and tables are in {values['out']}; interpkern report {values['out']} makes a page of them")
+
+
+def _sizes(typed: str | None) -> tuple[int, ...] | None:
+    """Numbers between commas."""
+    if typed is None:
+        return None
+    try:
+        return tuple(int(part) for part in typed.split(","))
+    except ValueError:
+        raise ValueError(f"sizes: expected numbers such as 16,32,48, got {typed!r}") from None
+
+
+def _lines(found: Sweep) -> list[str]:
+    shapes = [headings(SHAPES), *(line(SHAPES, row) for row in found.shapes().itertuples())]
+    lines = ["", *shapes, "", *threshold_lines(found)]
+    if found.study == "growth" and found.models.facts.nunique() >= 3:
+        lines += ["", scaling_law(found.models).sentence()]
+    return [*lines, ""]
+
+
+FROM_API = {each.name: each for each in options(capacity_sweep, leave_out=("directory",))}
+SIZES = option("sizes", str | None, None, help="m, for tables of m x m facts: 16,32,48. By default those of the study.")
+OUT = option("out", Path, Path("interpkern-capacity"), help="folder of the cells: new, or of an earlier sweep.")
+command = with_options(run, [FROM_API["study"], SIZES, *FROM_API.values(), OUT])
