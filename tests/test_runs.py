@@ -70,7 +70,10 @@ def test_every_cut_and_every_flipped_bit_is_seen(tmp_path: Path):
     store = Store(tmp_path)
     store.write(CELLS[0], numbers(CELLS[0]))
     store.write_plan("study", CELLS, {"steps": 7})
-    files = {store.path(CELLS[0]): lambda: store.read(CELLS[0]), tmp_path / "study.json": lambda: store.read_plan("study")}
+    files = {
+        store.path(CELLS[0]): lambda: store.read(CELLS[0]),
+        tmp_path / "study.json": lambda: store.read_plan("study"),
+    }
     chance = random.Random(0)
     for path, read in files.items():
         whole = path.read_bytes()

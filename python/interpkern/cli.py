@@ -1,4 +1,7 @@
-"""The command line: `interpkern memorise | capacity | itda | probe | demo | models | doctor`. Commands import what needs torch."""
+"""The command line: `interpkern memorise | capacity | itda | probe | demo | models | doctor`.
+
+Commands import what needs torch.
+"""
 
 import json
 from collections.abc import Iterator

@@ -21,7 +21,8 @@ def solve_readout(
     """Replace r and c_out by ones that get every fact right, where the first layer allows any.
 
     A linear program looks, in float64, for r and c_out with every logit on its fact's side by as much as can be; the
-    smallest is then 1. Where there are none the model keeps its readout. Rounding to float32 may lose a fact that the program has: check the logits.
+    smallest is then 1. Where there are none the model keeps its readout. Rounding to float32 may lose a fact that the
+    program has: check the logits.
 
     Shapes:
         models of B times (R, C, D, H); tables (B, R, C) of 0 and 1.

@@ -47,10 +47,11 @@ class ScalingLaw:
 
 
 def scaling_law(models: pandas.DataFrame, *, count: str = "P2", draws: int = DRAWS, seed: int = 0) -> ScalingLaw:
-    """Fit stored bits (by cross-entropy) against parameters, each size of table by the shape that stores most for each.
+    """Fit stored bits (by cross-entropy) against parameters, through the best shape of each size of table.
 
-    The interval is that of resampled seeds: in every draw the models of each shape are drawn again with replacement, and
-    the best shapes are chosen and fitted anew. That a power law is the right curve is not in it.
+    The best is the one that stores most bits for each parameter. The interval is that of resampled seeds: in every draw
+    the models of each shape are drawn again with replacement, and the best shapes are chosen and fitted anew. That a
+    power law is the right curve is not in it.
 
     Args:
         models: one row a model, as `Sweep.to_pandas` gives them.

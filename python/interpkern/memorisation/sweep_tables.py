@@ -61,8 +61,8 @@ def thresholds(models: pandas.DataFrame, by: Sequence[str], criterion: str) -> p
     """One row for each value of `by`: bits of the table per P1 at which half of the models meet the criterion.
 
     `low` and `high` are the bootstrap's where at least two shapes are met by some models and not by others; fewer leave
-    it nothing to resample, and it is the likelihood's. `profile_low` and `profile_high` are the likelihood's always, which
-    also hold the scatter between shapes of one size.
+    nothing to resample, and they are the likelihood's. `profile_low` and `profile_high` are always the likelihood's,
+    and hold the scatter between shapes of one size too.
     """
     counts = shapes(models).rename(columns={"solved": "solved_count"})
     counts["met"] = counts.solved_count if choice("criterion", criterion, CRITERIA) == "solved" else counts.learnt

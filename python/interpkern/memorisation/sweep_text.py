@@ -1,6 +1,7 @@
 """The words and tables of the studies, for the terminal and for the page alike."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from interpkern.memorisation.studies import STUDIES
@@ -30,7 +31,7 @@ WORDS = {"solved": "every fact right", "learnt": "95 % of the bits by loss"}
 def threshold_columns(found: "Sweep") -> tuple[Column, ...]:
     """One row a threshold of the study."""
     by = STUDIES[found.study].by
-    named = tuple(Column("m" if name == "rows" else name, 10, lambda row, name=name: _text(row, name)) for name in by)
+    named = tuple(Column("m" if name == "rows" else name, 10, _of(name)) for name in by)
     return (
         *named,
         Column("criterion", 28, lambda row: WORDS[row.criterion]),
@@ -41,9 +42,14 @@ def threshold_columns(found: "Sweep") -> tuple[Column, ...]:
     )
 
 
-def _text(row: Row, name: str) -> str:
-    value = getattr(row, name)
-    return f"{value:g}" if isinstance(value, float) else f"{value}"
+def _of(name: str) -> Callable[[Row], str]:
+    """What a cell of the column `name` says."""
+
+    def text(row: Row) -> str:
+        value = getattr(row, name)
+        return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+    return text
 
 
 def threshold_rows(found: "Sweep") -> list[Row]:

@@ -23,6 +23,8 @@ from interpkern.runs import Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
 CALIBRATION_SECONDS = 0.1
+FEWEST_MEASUREMENTS = 3
+"""What is called first loads and warms; the fastest of a few is what a long run does."""
 MAX_SIZE = 1 << 12
 
 
@@ -166,21 +168,19 @@ def predicted_seconds(trainings: Sequence[Training], *, backend: str, threads: i
 
 def _rate(training: Training, backend: str, threads: int | None) -> float:
     """FLOPs a second, by training it for more and more steps until that takes long enough to measure."""
-    if training.solver == "exact":
-        one = replace(training, models=1)
+    part = (
+        replace(training, models=1) if training.solver == "exact" else replace(training, steps=min(4, training.steps))
+    )
+    rates: list[float] = []
+    while True:
         start = time.perf_counter()
-        trained(one, backend=backend, threads=threads, progress=False)
-        return one.flops / (time.perf_counter() - start)
-    steps, seconds, rate = min(4, training.steps), 0.0, 1.0
-    while seconds < CALIBRATION_SECONDS / 2:
-        part = replace(training, steps=steps)
         run = trained(part, backend=backend, threads=threads, progress=False)
-        seconds = max(run.provenance["seconds"], 1e-6)
-        rate = max(rate, part.flops / seconds)
-        if steps == training.steps:
-            break
-        steps = min(training.steps, max(2 * steps, int(steps * min(CALIBRATION_SECONDS / seconds, 50))))
-    return rate
+        seconds = time.perf_counter() - start if part.solver == "exact" else run.provenance["seconds"]
+        rates.append(part.flops / max(seconds, 1e-6))
+        if len(rates) >= FEWEST_MEASUREMENTS and (seconds > CALIBRATION_SECONDS / 2 or part.steps == training.steps):
+            return max(rates)
+        wanted = max(2 * part.steps, int(part.steps * min(CALIBRATION_SECONDS / max(seconds, 1e-6), 50)))
+        part = replace(part, steps=min(training.steps, wanted))
 
 
 def _wanted(
@@ -222,4 +222,3 @@ def _about(seconds: float) -> str:
         return "nothing to wait for"
     amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     return f"about {amount} here, done at {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"
-

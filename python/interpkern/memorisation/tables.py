@@ -66,5 +66,5 @@ def checked_tables(models: "TableMLPs", tables: torch.Tensor | numpy.ndarray) ->
     """The facts of each model as (B, R, C) uint8 on the CPU, refused where they don't fit the models."""
     sizes = {"B": len(models), "R": models.rows, "C": models.cols}
     dimensions = Dimensions(sizes, dict.fromkeys(sizes, "models"))
-    tensor = dimensions.tensor("tables", tables, "B R C", (*REAL_DTYPES, torch.bool))  # type: ignore[arg-type]
+    tensor = dimensions.tensor("tables", tables, "B R C", (*REAL_DTYPES, torch.bool))
     return zeros_and_ones("tables", tensor).cpu()
