@@ -168,14 +168,13 @@ def predicted_seconds(trainings: Sequence[Training], *, backend: str, threads: i
 
 def _rate(training: Training, backend: str, threads: int | None) -> float:
     """FLOPs a second, by training it for more and more steps until that takes long enough to measure."""
-    part = (
-        replace(training, models=1) if training.solver == "exact" else replace(training, steps=min(4, training.steps))
-    )
+    exact = training.solver == "exact"
+    part = replace(training, models=1 if exact else training.models, steps=min(4, training.steps))
     rates: list[float] = []
     while True:
         start = time.perf_counter()
         run = trained(part, backend=backend, threads=threads, progress=False)
-        seconds = time.perf_counter() - start if part.solver == "exact" else run.provenance["seconds"]
+        seconds = time.perf_counter() - start if exact else run.provenance["seconds"]
         rates.append(part.flops / max(seconds, 1e-6))
         if len(rates) >= FEWEST_MEASUREMENTS and (seconds > CALIBRATION_SECONDS / 2 or part.steps == training.steps):
             return max(rates)
