@@ -1,6 +1,11 @@
 """The memorisation lab: how many random facts a tiny MLP can hold, and how."""
 
+from interpkern.memorisation.ablation import ablation_curves
 from interpkern.memorisation.bits import bits_accuracy, bits_ce, entropy, mean_interval, wilson_interval
+from interpkern.memorisation.circuit_plots import plot_decomposition
+from interpkern.memorisation.circuits import Circuits, circuits
+from interpkern.memorisation.low_rank import equal_rank, low_rank_fit, svd_accuracy
+from interpkern.memorisation.matching import SharedStructure, shared_structure
 from interpkern.memorisation.models import TableMLPs, TwoLogitReadout
 from interpkern.memorisation.modules import TableMLP
 from interpkern.memorisation.readouts import solve_readout
@@ -10,23 +15,34 @@ from interpkern.memorisation.sweeps import Sweep, capacity_sweep, load_sweep
 from interpkern.memorisation.table_files import load_table
 from interpkern.memorisation.tables import random_tables
 from interpkern.memorisation.training import memorise
+from interpkern.memorisation.worked_example import worked_example
 
 __all__ = [
+    "Circuits",
     "MemoriseRun",
+    "SharedStructure",
     "Sweep",
     "TableMLP",
     "TableMLPs",
     "TwoLogitReadout",
+    "ablation_curves",
     "bits_accuracy",
     "bits_ce",
     "capacity_sweep",
+    "circuits",
     "entropy",
+    "equal_rank",
     "load_sweep",
     "load_table",
+    "low_rank_fit",
     "mean_interval",
     "memorise",
+    "plot_decomposition",
     "random_tables",
     "scaling_law",
+    "shared_structure",
     "solve_readout",
+    "svd_accuracy",
     "wilson_interval",
+    "worked_example",
 ]

@@ -68,3 +68,8 @@ def checked_tables(models: "TableMLPs", tables: torch.Tensor | numpy.ndarray) ->
     dimensions = Dimensions(sizes, dict.fromkeys(sizes, "models"))
     tensor = dimensions.tensor("tables", tables, "B R C", (*REAL_DTYPES, torch.bool))
     return zeros_and_ones("tables", tensor).cpu()
+
+
+def checked_table_batch(tables: torch.Tensor | numpy.ndarray) -> torch.Tensor:
+    """Tables of any sizes as (B, R, C) uint8 on the CPU."""
+    return zeros_and_ones("tables", Dimensions().tensor("tables", tables, "B R C", (*REAL_DTYPES, torch.bool))).cpu()
