@@ -59,6 +59,16 @@ def test_more_sizes_and_seeds_reuse_what_is_there(tmp_path: Path):
     both = capacity_sweep(tmp_path, sizes=(5, 6), **BRIEF | {"seeds": 16}, say=lines.append)
     assert f"{len(list(one.models.groupby(['d_model', 'd_hidden'])))} of them there" in lines[0]
     pandas.testing.assert_frame_equal(both.models[both.models.rows == 5], one.models)
+    few = capacity_sweep(tmp_path, sizes=(6, 4), **BRIEF | {"seeds": 3})
+    assert sorted(few.models.rows.unique()) == [4, 6]
+    whole = load_sweep(tmp_path, "growth")
+    pandas.testing.assert_frame_equal(
+        whole.models[whole.models.rows < 5].reset_index(drop=True),
+        few.models[few.models.rows < 5].reset_index(drop=True),
+    )
+    pandas.testing.assert_frame_equal(whole.models[whole.models.rows > 4].reset_index(drop=True), both.models)
+    capacity_sweep(tmp_path, sizes=(4,), **BRIEF | {"steps": 50})
+    assert load_sweep(tmp_path, "growth").models.steps.unique().tolist() == [50]
 
 
 def test_cells_draw_different_tables_and_models():

@@ -129,8 +129,8 @@ def zigzag(tables: Facts, *, dimensions: int | None = None, seed: int = 0) -> Ta
 
     Args:
         tables: (B, R, C) of 0 and 1.
-        dimensions: d, of the space in which rows have random places; the line is the best of some thousand through it. By
-            default the number from 1 to 4 that takes fewest parameters.
+        dimensions: d, of the space in which rows have random places; the line is the best of some thousand. By default
+            the number from 1 to 4 that takes fewest parameters.
         seed: of the places and lines.
 
     Returns:

@@ -1,11 +1,13 @@
 """Covers of a table's ones by combinatorial rectangles: greedy, and the smallest by integer programming."""
 
+from typing import Any
+
 import numpy
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-Rectangle = tuple[NDArray[numpy.bool_], NDArray[numpy.bool_]]
-"""Rows and columns."""
+Rectangle = tuple[Any, Any]
+"""Rows and columns, (R,) and (C,) booleans."""
 Table = NDArray[numpy.bool_]
 MOST_ROWS = 12
 """On the shorter side of a table whose smallest cover is looked for: there can be 2^12 maximal rectangles."""
@@ -58,12 +60,9 @@ def _grown(table: Table, bare: Table, row: int) -> tuple[int, Rectangle]:
     cols = table[row].copy()
     best = (int(bare[row, cols].sum()), (rows.copy(), cols.copy()))
     while True:
-        gains = [
-            -1
-            if rows[other]
-            else int(bare[numpy.ix_(rows | (numpy.arange(len(table)) == other), cols & table[other])].sum())
-            for other in range(len(table))
-        ]
+        shared = (bare & cols & table).sum(axis=1)
+        kept = numpy.array([bare[numpy.ix_(rows, cols & other)].sum() for other in table])
+        gains = numpy.where(rows, -1, kept + shared)
         other = int(numpy.argmax(gains))
         if gains[other] <= best[0]:
             return best

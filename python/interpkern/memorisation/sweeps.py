@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from interpkern.memorisation.training_cells import Training, joined, result, tra
 from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
 from interpkern.report import parquet
-from interpkern.runs import Result, Store, run_cells
+from interpkern.runs import Damaged, Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
 CALIBRATION_SECONDS = 0.1
 FEWEST_MEASUREMENTS = 3
 """What is called first loads and warms; the fastest of a few is what a long run does."""
 MAX_SIZE = 1 << 12
+BUDGET = ("steps", "lr", "seed")
+"""Settings that all models of a study share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ def capacity_sweep(
     """Train the models of a study, each on its own random table, in a directory that can be gone on with.
 
     The same call on the same directory goes on where the last one was stopped or killed; several processes may work on
-    one directory at once; more seeds or sizes reuse what is there.
+    one directory at once; more seeds or sizes reuse what is there, and are added to the study that `load_sweep` gives.
 
     Args:
         directory: where the cells are kept; new, empty, or of an earlier sweep.
@@ -116,7 +119,7 @@ def capacity_sweep(
     trained(replace(wanted[0], models=1, steps=0), backend=backend, threads=threads, progress=False)
     store = Store(directory)
     cells = [training.cell() for training in wanted]
-    store.write_plan(study, cells, about)
+    _extend_plan(store, study, wanted, about)
     cost = {cell.name: training.flops for cell, training in zip(cells, wanted, strict=True)}
     left = [each for each, cell in zip(wanted, cells, strict=True) if not store.path(cell).exists()]
     seconds = predicted_seconds(left, backend=backend, threads=threads)
@@ -133,8 +136,24 @@ def capacity_sweep(
     return _sweep(study, about, results)
 
 
+def _extend_plan(store: Store, study: str, wanted: Sequence[Training], about: dict[str, Any]) -> None:
+    """Add trainings to those of earlier calls with the same budget; of two that begin alike, keep the larger."""
+    before: list[Training] = []
+    if study in store.plans():
+        with suppress(Damaged):
+            cells, earlier = store.read_plan(study)
+            if all(earlier[name] == about[name] for name in BUDGET):
+                before = [Training.of(cell) for cell in cells]
+                about = about | {"sizes": sorted({*about["sizes"], *earlier["sizes"]})}
+    kept: dict[Training, Training] = {}
+    for training in [*before, *wanted]:
+        begins = replace(training, models=0)
+        kept[begins] = max(kept.get(begins, training), training, key=lambda each: each.models)
+    store.write_plan(study, [training.cell() for training in kept.values()], about)
+
+
 def load_sweep(directory: str | os.PathLike[str], study: str) -> Sweep:
-    """What a study found, from a directory in which it was finished.
+    """What a study found, all calls of one budget together, from a directory in which it was finished.
 
     Raises:
         ValueError: a study that was not begun or not finished here, or a damaged file.
