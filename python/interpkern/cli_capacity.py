@@ -5,6 +5,9 @@ from typing import Any
 
 from interpkern.cli_options import option, options, with_options
 from interpkern.cli_output import say, signs_of_life
+from interpkern.memorisation import lab_studies
+from interpkern.memorisation.lab_studies import lab_study
+from interpkern.memorisation.lab_text import study_lines
 from interpkern.memorisation.scaling import scaling_law
 from interpkern.memorisation.sweep_text import SHAPES, threshold_lines
 from interpkern.memorisation.sweeps import Sweep, capacity_sweep
@@ -12,19 +15,34 @@ from interpkern.text_tables import headings, line
 
 
 def run(values: dict[str, Any]) -> None:
-    """Find how many facts models of a size can hold: a study of many shapes, seeds or budgets in one directory.
+    """Find how many facts models of a size can hold, and how: a study of many models in one directory.
 
     Called again with the same directory it goes on where it was stopped; call it twice at once to share the work.
+    circuits, quantisation and constructions are studies too, for interpkern report.
 
     Example: interpkern capacity --sizes 16,32,48,64 --seeds 64 --out capacity
     """
     progress = signs_of_life(f"capacity {values['study']}") if values["progress"] is None else values["progress"]
+    if values["study"] in lab_studies.STUDIES:
+        _look_into(values, progress)
+        return
     settings = {name: values[name] for name in FROM_API} | {"progress": progress, "sizes": _sizes(values["sizes"])}
     found = capacity_sweep(values["out"], **settings, say=say)
     found.save(values["out"])
     for text in _lines(found):
         say(text)
     say(f"cells and tables are in {values['out']}; interpkern report {values['out']} makes a page of them")
+
+
+def _look_into(values: dict[str, Any], progress: Any) -> None:
+    """The studies that have no sizes to choose."""
+    if values["sizes"] is not None:
+        raise ValueError(f"sizes: {values['study']} has its own; leave it out")
+    settings = {name: values[name] for name in FROM_API} | {"progress": progress}
+    found = lab_study(values["out"], **settings, say=say)
+    for text in study_lines(found):
+        say(text)
+    say(f"cells are in {values['out']}; interpkern report {values['out']} makes a page of them")
 
 
 def _sizes(typed: str | None) -> tuple[int, ...] | None:

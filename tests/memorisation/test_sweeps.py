@@ -61,12 +61,10 @@ def test_more_sizes_and_seeds_reuse_what_is_there(tmp_path: Path):
     pandas.testing.assert_frame_equal(both.models[both.models.rows == 5], one.models)
     few = capacity_sweep(tmp_path, sizes=(6, 4), **BRIEF | {"seeds": 3})
     assert sorted(few.models.rows.unique()) == [4, 6]
-    whole = load_sweep(tmp_path, "growth")
-    pandas.testing.assert_frame_equal(
-        whole.models[whole.models.rows < 5].reset_index(drop=True),
-        few.models[few.models.rows < 5].reset_index(drop=True),
-    )
-    pandas.testing.assert_frame_equal(whole.models[whole.models.rows > 4].reset_index(drop=True), both.models)
+    whole = load_sweep(tmp_path, "growth").models
+    smallest = (each[each.rows == 4].reset_index(drop=True) for each in (whole, few.models))
+    pandas.testing.assert_frame_equal(*smallest)
+    pandas.testing.assert_frame_equal(whole[whole.rows > 4].reset_index(drop=True), both.models)
     capacity_sweep(tmp_path, sizes=(4,), **BRIEF | {"steps": 50})
     assert load_sweep(tmp_path, "growth").models.steps.unique().tolist() == [50]
 

@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy
+import pandas
+
 from interpkern.memorisation.studies import STUDIES
 from interpkern.memorisation.sweep_tables import CRITERIA
 from interpkern.text_tables import Column, Row, headings, line
@@ -66,4 +69,19 @@ def threshold_lines(found: "Sweep") -> list[str]:
     columns = threshold_columns(found)
     return ["bits of the table per P1 at which half of the models meet the criterion:", headings(columns)] + [
         line(columns, row) for row in rows
+    ]
+
+
+def growth_sentences(thresholds: pandas.DataFrame, growth: pandas.DataFrame) -> list[str]:
+    """How the threshold moves with the size of the table, and whether it still does at the end."""
+    if growth.empty:
+        return []
+    known = thresholds[numpy.isfinite(thresholds[["half", "low", "high"]]).all(axis=1)].sort_values("rows")
+    first, last, step = known.iloc[0], known.iloc[-1], growth.iloc[-1]
+    ending = "it still grows there" if step.low > 0 else "these runs cannot tell whether it still grows there"
+    return [
+        f"Half of the models are solved at {first.half:.2f} facts per parameter for m = {first.rows} and at"
+        f" {last.half:.2f} [{last.low:.2f}, {last.high:.2f}] for m = {last.rows}. From m = {step.rows:.0f} to"
+        f" {step.to:.0f} the threshold moves by {step.per_doubling:+.2f} [{step.low:+.2f}, {step.high:+.2f}] for each"
+        f" doubling: {ending}."
     ]

@@ -94,7 +94,8 @@ def capacity_sweep(
 
     Args:
         directory: where the cells are kept; new, empty, or of an earlier sweep.
-        study: growth, map, budget, embeddings, tables or frozen.
+        study: growth, map, budget, embeddings, tables or frozen; from the command line also circuits, quantisation or
+            constructions.
         sizes: m, for tables of m x m facts; by default those of the study.
         seeds: models of each shape.
         steps: updates of each model.

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas
+import torch
 
 from interpkern.machine import cpu_model
 from interpkern.memorisation.bits import entropy
@@ -47,6 +48,8 @@ class Training:
     """Of the sweep; a cell draws from its own, made from this and all else."""
     first: int = 0
     """Number of its first model among those of this shape."""
+    copies: int = 1
+    """Models that learn each table, from different starts."""
 
     @property
     def facts(self) -> int:
@@ -74,9 +77,15 @@ class Training:
         step = layers + 9 * self.facts * self.d_hidden + 10 * self.facts + 12 * self.parameters
         return step * self.models * self.steps
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """It as JSON has it; what came after the first version is left out where it is as it was then."""
+        spec = asdict(self) | {"train": list(self.train)}
+        return spec if self.copies > 1 else {name: value for name, value in spec.items() if name != "copies"}
+
     def cell(self) -> Cell:
         """Its cell."""
-        return Cell(KIND, asdict(self) | {"train": list(self.train)})
+        return Cell(KIND, self.spec)
 
     @classmethod
     def of(cls, cell: Cell) -> "Training":
@@ -99,13 +108,19 @@ def blocks(training: Training) -> list[Training]:
     ]
 
 
-def trained(training: Training, *, backend: str, threads: int | None, progress: Progress | bool | None) -> MemoriseRun:
-    """Draw and train the models of one cell."""
+def drawn(training: Training) -> tuple[TableMLPs, torch.Tensor]:
+    """The models and tables that a cell starts from, from a seed of its own."""
     seed = replace(training, models=0).cell().seed
     width = None if training.embedding == "basis" else training.d_model
     sizes = (training.models, training.rows, training.cols)
-    tables = random_tables(*sizes, p=training.p, seed=seed)
     models = TableMLPs.init(*sizes, width, training.d_hidden, embedding=training.embedding, seed=seed)
+    tables = random_tables(math.ceil(training.models / training.copies), *sizes[1:], p=training.p, seed=seed)
+    return models, tables.repeat_interleave(training.copies, dim=0)[: training.models]
+
+
+def trained(training: Training, *, backend: str, threads: int | None, progress: Progress | bool | None) -> MemoriseRun:
+    """Draw and train the models of one cell."""
+    models, tables = drawn(training)
     if training.solver == "exact":
         models = solve_readout(models, tables, progress=progress)
     return memorise(
