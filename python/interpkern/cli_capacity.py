@@ -40,6 +40,7 @@ def _look_into(values: dict[str, Any], progress: Any) -> None:
         raise ValueError(f"sizes: {values['study']} has its own; leave it out")
     settings = {name: values[name] for name in FROM_API} | {"progress": progress}
     found = lab_study(values["out"], **settings, say=say)
+    found.save(values["out"])
     for text in study_lines(found):
         say(text)
     say(f"cells are in {values['out']}; interpkern report {values['out']} makes a page of them")

@@ -212,6 +212,8 @@ def test_separating_plane_of_points_on_a_line():
     assert -found[1] / found[0] == pytest.approx(1.5)
     assert min(abs(points @ found[:1] + found[1])) == pytest.approx(1.0)
     assert separating(points, numpy.array([0, 1, 0, 1])) is None
+    with_a_dead_unit = separating(numpy.column_stack([points, 0 * points]), numpy.array([0, 0, 1, 1]))
+    assert with_a_dead_unit[1] == 0
 
 
 def test_cover_s_two_facts_a_weight():

@@ -14,6 +14,8 @@ from interpkern.memorisation.constructions import (
     threshold_slabs,
     zigzag,
 )
+from interpkern.memorisation.lab_report import lab_report
+from interpkern.memorisation.lab_studies import LabStudy, lab_study, load_lab_study
 from interpkern.memorisation.low_rank import equal_rank, low_rank_fit, svd_accuracy
 from interpkern.memorisation.matching import SharedStructure, shared_structure
 from interpkern.memorisation.models import TableMLPs, TwoLogitReadout
@@ -30,6 +32,7 @@ from interpkern.memorisation.worked_example import worked_example
 
 __all__ = [
     "Circuits",
+    "LabStudy",
     "MemoriseRun",
     "SharedStructure",
     "Sweep",
@@ -46,6 +49,9 @@ __all__ = [
     "entropy",
     "equal_rank",
     "exact",
+    "lab_report",
+    "lab_study",
+    "load_lab_study",
     "load_sweep",
     "load_table",
     "low_rank_fit",

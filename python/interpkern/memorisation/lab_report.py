@@ -14,7 +14,7 @@ from interpkern.memorisation import lab_text
 from interpkern.memorisation.circuit_plots import plot_ablations, plot_decomposition
 from interpkern.memorisation.circuits import circuits
 from interpkern.memorisation.claims import Claim, claim_table, claims_of
-from interpkern.memorisation.lab_plots import plot_constructions, plot_law, plot_rounding
+from interpkern.memorisation.lab_plots import plot_law
 from interpkern.memorisation.lab_studies import LabStudy, load_lab_study
 from interpkern.memorisation.matching import shared_structure
 from interpkern.memorisation.scaling import scaling_law, threshold_growth
@@ -159,14 +159,12 @@ def _look(found: LabStudy) -> report.Section:
             ),
         }
     elif found.study == "quantisation":
-        table = lab_text.rounded_table(found.to_pandas())
-        shows = lab_text.rounded_sentences(table)
+        shows = lab_text.rounded_sentences(lab_text.rounded_table(found.to_pandas()))
         caption = "Left: bits kept per parameter. Right: stored bits for each bit of weight."
-        figures = {"quantisation": (plot_rounding(table), caption)}
+        figures = {"quantisation": (found.plot(), caption)}
     else:
-        table = lab_text.constructed_table(found.to_pandas())
-        shows = lab_text.constructed_sentences(table)
-        figures = {"constructions": (plot_constructions(table), "Facts per parameter (P1) of exact constructions.")}
+        shows = lab_text.constructed_sentences(lab_text.constructed_table(found.to_pandas()))
+        figures = {"constructions": (found.plot(), "Facts per parameter (P1) of exact constructions.")}
     record = dict(found.results[-1].record)
     return _section(found.study, figures, shows, [html_table(columns, rows)], found.about, record)
 

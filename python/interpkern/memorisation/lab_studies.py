@@ -3,10 +3,14 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas
+from matplotlib.figure import Figure
 
+from interpkern.files import as_path, write_atomically
+from interpkern.memorisation import lab_text
 from interpkern.memorisation.circuit_cells import (
     Construction,
     Rounding,
@@ -16,10 +20,13 @@ from interpkern.memorisation.circuit_cells import (
     weights_cell,
     weights_result,
 )
+from interpkern.memorisation.circuits import circuits
+from interpkern.memorisation.lab_plots import plot_constructions, plot_rounding
 from interpkern.memorisation.run import MemoriseRun
 from interpkern.memorisation.training_cells import Training, joined
 from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
+from interpkern.report import parquet
 from interpkern.runs import Cell, Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
@@ -56,7 +63,22 @@ class LabStudy:
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a model, or a model and number of bits, or a table."""
-        return joined(self.results)
+        return circuits(self.run).to_pandas() if self.run is not None else joined(self.results)
+
+    def plot(self) -> Figure:
+        """Draw how circuits are spread, what rounding costs, or what constructions hold."""
+        if self.run is not None:
+            return circuits(self.run).plot()
+        if self.study == "quantisation":
+            return plot_rounding(lab_text.rounded_table(self.to_pandas()))
+        return plot_constructions(lab_text.constructed_table(self.to_pandas()))
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write STUDY.parquet; returns the directory."""
+        target = as_path("directory", directory)
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / f"{self.study}.parquet", parquet(self.to_pandas()))
+        return target
 
 
 def lab_study(

@@ -13,6 +13,7 @@ from interpkern.progress import Progress, reporting
 
 LEAST_MARGIN = 1e-8
 """Below this the program's margin is rounding."""
+NEVER_ACTIVE = 1e-9
 
 
 def solve_readout(
@@ -71,11 +72,13 @@ def hidden_of(model: TableMLPs) -> NDArray[numpy.float64]:
 def separating(points: NDArray[numpy.float64], labels: NDArray) -> NDArray[numpy.float64] | None:
     """(H + 1,) weights and bias of the largest margin in the box of weights up to 1; None where no margin is positive.
 
-    Columns are scaled to 1 first, so that the program, which always has an optimum, is well conditioned.
+    Columns are scaled to 1 first, so that the program, which always has an optimum, is well conditioned; a unit that is
+    never active gets weight 0.
     """
     signs = 2.0 * labels - 1
     features = numpy.column_stack([points, numpy.ones(len(points))])
-    scales = numpy.maximum(abs(features).max(axis=0), 1e-12)
+    scales = abs(features).max(axis=0)
+    scales[scales < NEVER_ACTIVE] = numpy.inf
     rows = numpy.column_stack([-signs[:, None] * (features / scales), numpy.ones(len(points))])
     cost = numpy.zeros(rows.shape[1])
     cost[-1] = -1.0

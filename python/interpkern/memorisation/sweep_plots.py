@@ -25,7 +25,8 @@ def _growth(figure: Figure, shapes: pandas.DataFrame, thresholds: pandas.DataFra
     left, right = figure.subplots(1, 2)
     _transitions(left, shapes, thresholds, ["rows"])
     _thresholds(right, thresholds, "rows", "m, for tables of m x m facts")
-    right.set_xscale("log", base=2)
+    if thresholds.half.notna().any():
+        right.set_xscale("log", base=2)
     right.xaxis.set_major_formatter("{x:g}")
 
 
@@ -57,7 +58,8 @@ def _budget(figure: Figure, shapes: pandas.DataFrame, thresholds: pandas.DataFra
     _thresholds(left, thresholds[thresholds.lr == lr], "steps", f"updates, at lr {lr:g}")
     _thresholds(right, thresholds[thresholds.steps == steps], "lr", f"learning rate, at {steps:,} updates")
     for axes in (left, right):
-        axes.set_xscale("log")
+        if thresholds.half.notna().any():
+            axes.set_xscale("log")
         axes.yaxis.set_tick_params(labelleft=True)
 
 
