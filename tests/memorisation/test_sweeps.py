@@ -178,6 +178,7 @@ def test_the_law_of_made_up_models_has_exponent_one():
     law = scaling_law(made_up((6, 12, 24, 48), 2.2, models=8, bits=2.0))
     assert law.exponent == pytest.approx(1.0, abs=0.02)
     assert law.low < 1.0 < law.high
+    assert law.last_exponent == pytest.approx(1.0, abs=0.05)
     assert law.points.bits_per_parameter.tolist() == pytest.approx([2.0] * 4, rel=0.05)
     assert "decades" in law.sentence()
     with pytest.raises(ValueError, match="3 sizes"):

@@ -34,11 +34,17 @@ class ScalingLaw:
         """What the law gives."""
         return numpy.asarray(self.scale * parameters**self.exponent)
 
+    @property
+    def last_exponent(self) -> float:
+        """Between the two largest sizes of table alone: a power law would have the same everywhere."""
+        return _line(*(self.points[name].to_numpy()[-2:] for name in ("parameters", "bits")))[0]
+
     def sentence(self) -> str:
         """What was found, in words."""
         return (
             f"stored bits grow as {self.count}^{self.exponent:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
-            f" over {self.decades:.1f} decades of parameters"
+            f" over {self.decades:.1f} decades of parameters; between the two largest tables the exponent is"
+            f" {self.last_exponent:.3f}"
         )
 
     def to_pandas(self) -> pandas.DataFrame:
