@@ -11,6 +11,7 @@ from interpkern.memorisation.lab_text import study_lines
 from interpkern.memorisation.scaling import scaling_law
 from interpkern.memorisation.sweep_text import SHAPES, threshold_lines
 from interpkern.memorisation.sweeps import Sweep, capacity_sweep
+from interpkern.runs import Store
 from interpkern.text_tables import headings, line
 
 
@@ -28,7 +29,8 @@ def run(values: dict[str, Any]) -> None:
         return
     settings = {name: values[name] for name in FROM_API} | {"progress": progress, "sizes": _sizes(values["sizes"])}
     found = capacity_sweep(values["out"], **settings, say=say)
-    found.save(values["out"])
+    with Store(values["out"]).holding():
+        found.save(values["out"])
     for text in _lines(found):
         say(text)
     say(f"cells and tables are in {values['out']}; interpkern report {values['out']} makes a page of them")
@@ -40,7 +42,8 @@ def _look_into(values: dict[str, Any], progress: Any) -> None:
         raise ValueError(f"sizes: {values['study']} has its own; leave it out")
     settings = {name: values[name] for name in FROM_API} | {"progress": progress}
     found = lab_study(values["out"], **settings, say=say)
-    found.save(values["out"])
+    with Store(values["out"]).holding():
+        found.save(values["out"])
     for text in study_lines(found):
         say(text)
     say(f"cells are in {values['out']}; interpkern report {values['out']} makes a page of them")

@@ -45,18 +45,13 @@ def claim_table(claims: list[Claim]) -> tuple[list[str], list[list[str]]]:
 
 def claims_of(sweeps: Mapping[str, "Sweep"], studies: Mapping[str, "LabStudy"]) -> list[Claim]:
     """What can be said from the studies that are there."""
-    makers: dict[str, Callable[[Any], Iterator[Claim]]] = {
-        "growth": _growth,
-        "map": _map,
-        "budget": _budget,
-        "embeddings": _embeddings,
-        "frozen": _frozen,
-        "circuits": _circuits,
-        "quantisation": _quantisation,
-        "constructions": _constructions,
-    }
     found: dict[str, Any] = {**sweeps, **studies}
-    return [claim for name, make in makers.items() if name in found for claim in make(found[name])]
+    return [claim for name in MAKERS if name in found for claim in claims_for(found[name])]
+
+
+def claims_for(found: Any) -> list[Claim]:
+    """What can be said from one study."""
+    return list(MAKERS[found.study](found))
 
 
 def _steps(found: Any) -> str:
@@ -68,7 +63,7 @@ def _interval(row: Any) -> str:
 
 
 def _growth(found: "Sweep") -> Iterator[Claim]:
-    for row in found.thresholds().itertuples():
+    for row in found.thresholds().sort_values("rows").itertuples():
         if row.rows in EXPECTED:
             said = f"prototype: {EXPECTED[row.rows]} at 50,000 updates"
             yield Claim(f"half solved at m = {row.rows}, facts per P1", said, _interval(row), _steps(found))
@@ -101,6 +96,16 @@ def _embeddings(found: "Sweep") -> Iterator[Claim]:
     yield Claim("optimised ~ random embeddings, facts per P1", "Newgas: about alike", measured, _steps(found))
     measured = f"every fact {_interval(by['basis', 'solved'])}, by loss {_interval(by['basis', 'learnt'])}"
     yield Claim("basis embeddings", "Newgas: similar, by loss", measured, _steps(found))
+
+
+def _tables(found: "Sweep") -> Iterator[Claim]:
+    for facts, group in found.thresholds().groupby("facts"):
+        forms = group[group.p == 0.5].sort_values("rows")
+        measured = ", ".join(f"{row.rows} rows {_interval(row)}" for row in forms.itertuples())
+        yield Claim(f"{facts:,} facts in other forms, bits per P1", "nothing said", measured, _steps(found))
+        square = group[group.rows**2 == facts].sort_values("p")
+        measured = ", ".join(f"p = {row.p:g} {_interval(row)}" for row in square.itertuples())
+        yield Claim("biased tables, bits of the table per P1", "nothing said", measured, _steps(found))
 
 
 def _frozen(found: "Sweep") -> Iterator[Claim]:
@@ -137,3 +142,17 @@ def _constructions(found: "LabStudy") -> Iterator[Claim]:
         f"{best.construction}: {best.bits_per_P1:.3f} bits/P1 at m = {best.rows}, {best.exact} of {best.tables} exact"
     )
     yield Claim("best construction", "Newgas: 1.58", measured, "no training")
+
+
+MAKERS: dict[str, Callable[[Any], Iterator[Claim]]] = {
+    "growth": _growth,
+    "map": _map,
+    "budget": _budget,
+    "embeddings": _embeddings,
+    "tables": _tables,
+    "frozen": _frozen,
+    "circuits": _circuits,
+    "quantisation": _quantisation,
+    "constructions": _constructions,
+}
+"""By study, in the order of the page."""

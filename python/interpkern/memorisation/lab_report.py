@@ -13,7 +13,7 @@ from interpkern import report
 from interpkern.memorisation import lab_text
 from interpkern.memorisation.circuit_plots import plot_ablations, plot_decomposition
 from interpkern.memorisation.circuits import circuits
-from interpkern.memorisation.claims import Claim, claim_table, claims_of
+from interpkern.memorisation.claims import Claim, claim_table, claims_for, claims_of
 from interpkern.memorisation.lab_plots import plot_law
 from interpkern.memorisation.lab_studies import LabStudy, load_lab_study
 from interpkern.memorisation.matching import shared_structure
@@ -124,6 +124,8 @@ def _summary(claims: list[Claim], provenance: dict[str, Any]) -> report.Section:
 def _capacity(found: Sweep) -> report.Section:
     figures = {found.study: (found.plot(), CAPTIONS[found.study])}
     shows = [STUDIES[found.study].question]
+    if found.study != "growth":
+        shows += [f"{_capital(claim.what)[:-1]}: {claim.measured}." for claim in claims_for(found)]
     tables = []
     rows = threshold_rows(found)
     if rows:

@@ -1,4 +1,4 @@
-"""Sweeps that survive anything: a directory of cells, each a pure function of its spec, each written whole or not at all."""
+"""Sweeps that survive anything: a directory of cells, each a pure function of its spec, written whole or not at all."""
 
 from interpkern.runs.cells import Cell, Result
 from interpkern.runs.executor import run_cells

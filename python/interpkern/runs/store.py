@@ -1,6 +1,7 @@
 """A directory of cells: one file a cell, named by its spec, and the plans that say which cells belong together."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from interpkern.runs.packing import Damaged, pack, pack_json, unpack, unpack_jso
 CELLS, CLAIMS = "cells", "claims"
 KIND = "interpkern.runs.plan"
 SCHEMA = 1
+SECONDS_BETWEEN_LOOKS = 0.05
 
 
 class Store:
@@ -68,6 +70,19 @@ class Store:
                     leftover.unlink(missing_ok=True)
             yield free
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep other processes from the files beside the cells for the block, and remove what killed ones left there."""
+        self.make()
+        while True:
+            with claimed(self.directory / CLAIMS / "directory.lock") as free:
+                if free:
+                    for leftover in self.directory.glob(".*.tmp"):
+                        leftover.unlink(missing_ok=True)
+                    yield
+                    return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
     def tidy(self) -> None:
         """Remove the lock files of processes that were killed."""
         for lock in (self.directory / CLAIMS).glob("*.lock"):
@@ -76,10 +91,10 @@ class Store:
 
     def write_plan(self, name: str, cells: Sequence[Cell], about: Mapping[str, Any]) -> None:
         """Say which cells make the study `name`, and with which settings."""
-        self.make()
         record = {"kind": KIND, "schema": SCHEMA, "name": name, "about": dict(about)}
         record |= {"cells": [cell.identity for cell in cells]}
-        write_atomically(self.directory / f"{name}.json", pack_json(record))
+        with self.holding():
+            write_atomically(self.directory / f"{name}.json", pack_json(record))
 
     def plans(self) -> list[str]:
         """The names of the studies that were begun here."""
