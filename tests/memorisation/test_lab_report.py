@@ -137,3 +137,16 @@ def test_the_commands(directory: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert CliRunner().invoke(cli.app, ["report", str(tmp_path / "nowhere")]).exit_code == 2
     refused = CliRunner().invoke(cli.app, ["capacity", "--study", "circuits", "--sizes", "4", "--out", runs])
     assert refused.exit_code == 2
+
+
+RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results" / "memorisation_lab"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "labs" / "memorisation.md"
+
+
+def test_the_page_of_the_lab_says_what_the_committed_cells_say() -> None:
+    lines: list[str] = []
+    claims = lab_report(RESULTS, say=lines.append).claims
+    assert not lines
+    text = PAGE.read_text()
+    for claim in claims:
+        assert f"| {claim.what} | {claim.said} | {claim.measured} |" in text

@@ -72,7 +72,7 @@ class Store:
 
     @contextmanager
     def holding(self) -> Iterator[None]:
-        """Keep other processes from the files beside the cells for the block, and remove what killed ones left there."""
+        """Keep other processes from the files beside the cells, and remove what killed ones left there."""
         self.make()
         while True:
             with claimed(self.directory / CLAIMS / "directory.lock") as free:
