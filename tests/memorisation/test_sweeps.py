@@ -20,11 +20,11 @@ from interpkern import cli
 from interpkern.memorisation import TableMLPs, capacity_sweep, load_sweep, random_tables, solve_readout
 from interpkern.memorisation.bootstrap import bootstrap_halves
 from interpkern.memorisation.capacity import fit_capacity
+from interpkern.memorisation.prediction import predicted_seconds
 from interpkern.memorisation.readouts import separating
 from interpkern.memorisation.scaling import scaling_law, threshold_growth
 from interpkern.memorisation.studies import LADDER, STUDIES, square
 from interpkern.memorisation.sweep_tables import shapes, thresholds
-from interpkern.memorisation.sweeps import predicted_seconds
 from interpkern.memorisation.training_cells import Training, blocks, trained, trained_embeddings
 
 BASE = Training(rows=7, cols=9, d_model=5, d_hidden=6, models=16, steps=31, lr=0.03)

@@ -13,6 +13,8 @@ from interpkern.memorisation.training_cells import Training, blocks, trained_emb
 
 LADDER = numpy.geomspace(1.3, 4.2, 10)
 """Bits of the table per parameter at which thresholds are looked for."""
+FINE_LADDER = numpy.sort(numpy.append(LADDER, (2.32, 2.62, 2.72)))
+"""With more around the thresholds of large tables, which are sharp."""
 POOR_LADDER = numpy.geomspace(0.5, 3.2, 10)
 """For embeddings that hold fewer facts for each parameter."""
 COVER_LADDER = numpy.geomspace(1.0, 3.2, 10)
@@ -61,6 +63,11 @@ def square(base: Training, bits_per_parameter: float) -> Training:
 def ladder(base: Training, steps: NDArray[numpy.float64] = LADDER) -> list[Training]:
     """Square shapes from those that learn everything to those that cannot."""
     return list(dict.fromkeys(square(base, each) for each in steps))
+
+
+def fine_ladder(base: Training) -> list[Training]:
+    """The ladder with more steps around the thresholds of large tables."""
+    return ladder(base, FINE_LADDER)
 
 
 def map_shapes(base: Training) -> list[Training]:
@@ -114,7 +121,7 @@ STUDIES = {
         Study(
             "growth",
             ("rows",),
-            ladder,
+            fine_ladder,
             (4, 6, 8, 12, 16, 24, 32, 48, 64, 96),
             "How does the threshold grow with the table, and stored bits with parameters?",
         ),

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pandas
 from matplotlib.figure import Figure
 
 from interpkern.files import as_path, write_atomically
 from interpkern.memorisation import sweep_tables
+from interpkern.memorisation.prediction import predicted_seconds
 from interpkern.memorisation.studies import STUDIES
 from interpkern.memorisation.sweep_plots import plot_sweep
 from interpkern.memorisation.training_cells import Training, joined, result, trained
@@ -23,9 +23,6 @@ from interpkern.report import parquet
 from interpkern.runs import Damaged, Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
-CALIBRATION_SECONDS = 0.1
-FEWEST_MEASUREMENTS = 3
-"""What is called first loads and warms; the fastest of a few is what a long run does."""
 MAX_SIZE = 1 << 12
 BUDGET = ("steps", "lr", "seed")
 """Settings that all models of a study share."""
@@ -168,38 +165,6 @@ def load_sweep(directory: str | os.PathLike[str], study: str) -> Sweep:
     if missing:
         raise ValueError(f"study: {missing} of {len(cells)} cells of {study} are missing; give its command again")
     return _sweep(study, about, [each for each in results if each is not None])
-
-
-def predicted_seconds(trainings: Sequence[Training], *, backend: str, threads: int | None) -> float:
-    """How long these trainings take here, from a tenth of a second of the cheapest, the middle and the dearest."""
-    solvers = {training.solver for training in trainings}
-    if len(solvers) > 1:
-        apart = ([each for each in trainings if each.solver == solver] for solver in solvers)
-        return sum(predicted_seconds(part, backend=backend, threads=threads) for part in apart)
-    if not trainings:
-        return 0.0
-    flops = numpy.array([training.flops for training in trainings], dtype=float)
-    order = numpy.argsort(flops)
-    measured = [trainings[order[at]] for at in dict.fromkeys([0, len(order) // 2, len(order) - 1])]
-    rates = [_rate(training, backend, threads) for training in measured]
-    x = numpy.log([training.flops for training in measured])
-    return float((flops / numpy.interp(numpy.log(flops), x, rates)).sum())
-
-
-def _rate(training: Training, backend: str, threads: int | None) -> float:
-    """FLOPs a second, by training it for more and more steps until that takes long enough to measure."""
-    exact = training.solver == "exact"
-    part = replace(training, models=1 if exact else training.models, steps=min(4, training.steps))
-    rates: list[float] = []
-    while True:
-        start = time.perf_counter()
-        run = trained(part, backend=backend, threads=threads, progress=False)
-        seconds = time.perf_counter() - start if exact else run.provenance["seconds"]
-        rates.append(part.flops / max(seconds, 1e-6))
-        if len(rates) >= FEWEST_MEASUREMENTS and (seconds > CALIBRATION_SECONDS / 2 or part.steps == training.steps):
-            return max(rates)
-        wanted = max(2 * part.steps, int(part.steps * min(CALIBRATION_SECONDS / max(seconds, 1e-6), 50)))
-        part = replace(part, steps=min(training.steps, wanted))
 
 
 def _wanted(
