@@ -69,7 +69,7 @@ def thresholds(models: pandas.DataFrame, by: Sequence[str], criterion: str) -> p
     return pandas.DataFrame(
         [
             dict(zip(by, key, strict=True)) | {"criterion": criterion} | threshold(group)
-            for key, group in counts.groupby(list(by), sort=False)
+            for key, group in counts.groupby(list(by))
         ]
     )
 
