@@ -13,6 +13,7 @@ from interpkern import cli
 from interpkern.memorisation import capacity_sweep, circuits, lab_report, lab_studies, lab_study, load_lab_study
 from interpkern.memorisation.circuit_cells import BITS, restored, weights_result
 from interpkern.memorisation.claims import claims_of
+from interpkern.memorisation.lab_report import finished_studies
 from interpkern.memorisation.sweeps import load_sweep
 from interpkern.memorisation.training_cells import Training, drawn, trained
 
@@ -145,7 +146,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "labs" / "memorisation.md"
 
 def test_the_page_of_the_lab_says_what_the_committed_cells_say() -> None:
     lines: list[str] = []
-    claims = lab_report(RESULTS, say=lines.append).claims
+    claims = claims_of(*finished_studies(RESULTS, lines.append))
     assert not lines
     text = PAGE.read_text()
     for claim in claims:

@@ -86,6 +86,18 @@ def lab_report(directory: str | os.PathLike[str], *, say: Callable[[str], object
     Raises:
         ValueError: no finished study.
     """
+    sweeps, studies = finished_studies(directory, say)
+    with matplotlib.rc_context(report.FIGURE_STYLE):
+        claims = claims_of(sweeps, studies)
+        sections = [_capacity(found) for found in sweeps.values()] + [_look(found) for found in studies.values()]
+    provenance = dict(sections[0].provenance)
+    return LabReport((_summary(claims, provenance), *sections), tuple(claims))
+
+
+def finished_studies(
+    directory: str | os.PathLike[str], say: Callable[[str], object]
+) -> tuple[dict[str, Sweep], dict[str, LabStudy]]:
+    """The studies of a directory by name, in the order of the page; those that are left out are said."""
     store = Store(directory)
     sweeps: dict[str, Sweep] = {}
     studies: dict[str, LabStudy] = {}
@@ -101,11 +113,7 @@ def lab_report(directory: str | os.PathLike[str], *, say: Callable[[str], object
             say(f"left out: {error}")
     if not sweeps and not studies:
         raise ValueError(f"directory: {store.directory} holds no finished study; begin with interpkern capacity")
-    with matplotlib.rc_context(report.FIGURE_STYLE):
-        claims = claims_of(sweeps, studies)
-        sections = [_capacity(found) for found in sweeps.values()] + [_look(found) for found in studies.values()]
-    provenance = dict(sections[0].provenance)
-    return LabReport((_summary(claims, provenance), *sections), tuple(claims))
+    return sweeps, studies
 
 
 def _summary(claims: list[Claim], provenance: dict[str, Any]) -> report.Section:

@@ -86,7 +86,7 @@ def _frozen(figure: Figure, shapes: pandas.DataFrame, thresholds: pandas.DataFra
 
 def _transitions(axes: Axes, shapes: pandas.DataFrame, thresholds: pandas.DataFrame | None, by: list[str]) -> None:
     """Share of solved models against bits of the table per parameter, with the fitted curves."""
-    groups = list(shapes.groupby(by, sort=False))
+    groups = list(shapes.groupby(by))
     for (key, group), colour in zip(groups, _colours(len(groups)), strict=True):
         label = ", ".join(f"{name} {value}" for name, value in zip(by, key, strict=True))
         group = group.sort_values("table_bits_per_P1")
