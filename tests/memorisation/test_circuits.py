@@ -218,6 +218,9 @@ def test_pictures_and_files(run: MemoriseRun, tmp_path: Path) -> None:
     found = circuits(run)
     assert isinstance(found.plot(), Figure)
     found.save(tmp_path)
+    shared = shared_structure(run)
+    shared.save(tmp_path)
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "matching.parquet"), shared.pairs)
     assert len(pandas.read_parquet(tmp_path / "neurons.parquet")) == 9 * 8
 
 

@@ -1,16 +1,19 @@
 """Pictures of the law, of quantisation and of constructions."""
 
+from typing import TYPE_CHECKING
+
 import numpy
 import pandas
 from matplotlib.figure import Figure
 
-from interpkern.memorisation.scaling import ScalingLaw
+if TYPE_CHECKING:
+    from interpkern.memorisation.scaling import ScalingLaw
 
 BLUE, ORANGE, GREY = "#2F7FC1", "#D9661F", "#888888"
 COLOURS = (BLUE, ORANGE, "#1F9A76", "#8E5EA2", GREY)
 
 
-def plot_law(law: ScalingLaw) -> Figure:
+def plot_law(law: "ScalingLaw") -> Figure:
     """Stored bits against parameters on the left, bits per parameter on the right."""
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -14,7 +14,6 @@ from interpkern.memorisation import lab_text
 from interpkern.memorisation.circuit_plots import plot_ablations, plot_decomposition
 from interpkern.memorisation.circuits import circuits
 from interpkern.memorisation.claims import Claim, claim_table, claims_for, claims_of
-from interpkern.memorisation.lab_plots import plot_law
 from interpkern.memorisation.lab_studies import LabStudy, load_lab_study
 from interpkern.memorisation.matching import shared_structure
 from interpkern.memorisation.scaling import scaling_law, threshold_growth
@@ -142,7 +141,7 @@ def _capacity(found: Sweep) -> report.Section:
         law = scaling_law(found.models)
         shows += [*growth_sentences(found.thresholds(), threshold_growth(found.thresholds())), _capital(law.sentence())]
         caption = "Stored bits against parameters: the best shape of each size of table, and a power law through them."
-        figures["law"] = (plot_law(law), caption)
+        figures["law"] = (law.plot(), caption)
     tables.append(html_table(SHAPES, found.shapes().itertuples()))
     return _section(found.study, figures, shows, tables, found.about, found.provenance)
 

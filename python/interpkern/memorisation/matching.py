@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 import pandas
@@ -10,10 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
+from interpkern.files import as_path, write_atomically
 from interpkern.memorisation.circuit_plots import plot_matching
 from interpkern.memorisation.neurons import unit_patterns
 from interpkern.memorisation.run import MemoriseRun
 from interpkern.random import check_seed
+from interpkern.report import parquet
 from interpkern.validation import integer
 
 DRAWS = 2000
@@ -54,6 +58,13 @@ class SharedStructure:
     def plot(self) -> Figure:
         """Draw both distributions."""
         return plot_matching(self.pairs)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write matching.parquet, one row a pair; returns the directory."""
+        target = as_path("directory", directory)
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / "matching.parquet", parquet(self.pairs))
+        return target
 
 
 def shared_structure(run: MemoriseRun, *, control_pairs: int = 500, seed: int = 0) -> SharedStructure:

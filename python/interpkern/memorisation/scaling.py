@@ -1,13 +1,19 @@
 """Laws of size: stored bits against parameters, and the threshold against the size of the table."""
 
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 import pandas
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from interpkern.files import as_path, write_atomically
+from interpkern.memorisation.lab_plots import plot_law
 from interpkern.memorisation.sweep_tables import SHAPE
+from interpkern.report import parquet
 
 DRAWS = 1000
 TAILS = (2.5, 97.5)
@@ -50,6 +56,17 @@ class ScalingLaw:
     def to_pandas(self) -> pandas.DataFrame:
         """The points."""
         return self.points
+
+    def plot(self) -> Figure:
+        """Draw the points and the law through them."""
+        return plot_law(self)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write law.parquet, the points; returns the directory."""
+        target = as_path("directory", directory)
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / "law.parquet", parquet(self.points))
+        return target
 
 
 def scaling_law(models: pandas.DataFrame, *, count: str = "P2", draws: int = DRAWS, seed: int = 0) -> ScalingLaw:
