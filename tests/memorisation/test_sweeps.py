@@ -253,6 +253,19 @@ def test_wrong_arguments_are_named_before_anything_is_made(wrong: dict, error: t
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_damaged_plan_is_named_and_its_cells_are_used(tmp_path: Path):
+    lines: list[str] = []
+    whole = capacity_sweep(tmp_path / "runs", sizes=(5,), **BRIEF)
+    plan = tmp_path / "runs" / "growth.json"
+    plan.write_bytes(plan.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"growth\.json"):
+        load_sweep(tmp_path / "runs", "growth")
+    again = capacity_sweep(tmp_path / "runs", sizes=(5,), **BRIEF, say=lines.append)
+    assert "growth.json" in lines[0]
+    assert "nothing to wait for" in lines[1]
+    pandas.testing.assert_frame_equal(whole.models, again.models)
+
+
 def test_what_is_not_there_is_said(tmp_path: Path):
     with pytest.raises(ValueError, match="study"):
         load_sweep(tmp_path / "nothing", "growth")

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ def capacity_sweep(
     trained(replace(wanted[0], models=1, steps=0), backend=backend, threads=threads, progress=False)
     store = Store(directory)
     cells = [training.cell() for training in wanted]
-    _extend_plan(store, study, wanted, about)
+    _extend_plan(store, study, wanted, about, say)
     cost = {cell.name: training.flops for cell, training in zip(cells, wanted, strict=True)}
     left = [each for each, cell in zip(wanted, cells, strict=True) if not store.path(cell).exists()]
     seconds = predicted_seconds(left, backend=backend, threads=threads)
@@ -134,15 +133,20 @@ def capacity_sweep(
     return _sweep(study, about, results)
 
 
-def _extend_plan(store: Store, study: str, wanted: Sequence[Training], about: dict[str, Any]) -> None:
+def _extend_plan(
+    store: Store, study: str, wanted: Sequence[Training], about: dict[str, Any], say: Callable[[str], object]
+) -> None:
     """Add trainings to those of earlier calls with the same budget; of two that begin alike, keep the larger."""
     before: list[Training] = []
     if study in store.plans():
-        with suppress(Damaged):
+        try:
             cells, earlier = store.read_plan(study)
-            if all(earlier[name] == about[name] for name in BUDGET):
-                before = [Training.of(cell) for cell in cells]
-                about = about | {"sizes": sorted({*about["sizes"], *earlier["sizes"]})}
+        except Damaged as damage:
+            say(str(damage))
+            cells, earlier = [], about
+        if all(earlier[name] == about[name] for name in BUDGET):
+            before = [Training.of(cell) for cell in cells]
+            about = about | {"sizes": sorted({*about["sizes"], *earlier["sizes"]})}
     kept: dict[Training, Training] = {}
     for training in [*before, *wanted]:
         begins = replace(training, models=0)
