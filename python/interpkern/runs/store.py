@@ -106,9 +106,7 @@ class Store:
         try:
             record = unpack_json(path.read_bytes())
         except Damaged as error:
-            raise Damaged(
-                f"{path}: {error}; give the commands that made it again, their cells are kept"
-            ) from None
+            raise Damaged(f"{path}: {error}; give the commands that made it again, their cells are kept") from None
         if (record["kind"], record["schema"]) != (KIND, SCHEMA):
             raise Damaged(f"{path}: expected {KIND}, schema {SCHEMA}, got {record['kind']}, {record['schema']}")
         return [Cell(**cell) for cell in record["cells"]], record["about"]
