@@ -223,7 +223,7 @@ def test_a_log_gets_signs_of_life_in_lines(monkeypatch: pytest.MonkeyPatch, caps
     report = cli_output.signs_of_life("memorise")
     report(1, 4)
     report(4, 4)
-    assert capsys.readouterr().err == "memorise: 25% after 0 s\nmemorise: 100% after 0 s\n"
+    assert capsys.readouterr().err == "memorise: 25% after 0 s, about 0 s left\nmemorise: 100% after 0 s\n"
 
 
 def test_lines_are_wrapped_at_words_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
-PAGES = [ROOT / "docs" / page for page in ("labs/itda.md", "labs/probing.md", "ops/matching_pursuit.md")]
+LABS = ("itda", "memorisation", "probing")
+PAGES = [*(ROOT / "docs" / "labs" / f"{lab}.md" for lab in LABS), ROOT / "docs" / "ops" / "matching_pursuit.md"]
 BLOCK = re.compile(r"(<!-- needs a model -->\n)?```python\n(.*?)```", re.DOTALL)
 
 
@@ -44,7 +45,7 @@ def test_notebook_is_kept_without_outputs(notebook: Path):
 
 
 def test_the_notebooks_are_there():
-    assert [notebook.name for notebook in NOTEBOOKS] == ["itda.ipynb", "probing.ipynb"]
+    assert [notebook.name for notebook in NOTEBOOKS] == ["itda.ipynb", "memorisation.ipynb", "probing.ipynb"]
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,4 +1,7 @@
-"""The command line: `interpkern memorise | itda | probe | demo | models | doctor`. Commands import what needs torch."""
+"""The command line: `interpkern memorise | capacity | itda | probe | report | demo | models | doctor`.
+
+Commands import what needs torch.
+"""
 
 import json
 from collections.abc import Iterator
@@ -16,6 +19,8 @@ from interpkern.cli_models import models
 from interpkern.errors import BackendUnavailable, MissingExtra
 
 LAZY = {
+    "capacity": "interpkern.cli_capacity",
+    "report": "interpkern.cli_report",
     "memorise": "interpkern.cli_memorise",
     "itda": "interpkern.cli_itda",
     "probe": "interpkern.cli_probe",
@@ -97,6 +102,18 @@ def memorise() -> None:
 
 
 @app.command()
+def capacity() -> None:
+    """Find how many facts models of a size can hold."""
+    raise NotImplementedError("a stub that LazyGroup exchanges")
+
+
+@app.command()
+def report() -> None:
+    """Put what a directory of sweeps holds on one page."""
+    raise NotImplementedError("a stub that LazyGroup exchanges")
+
+
+@app.command()
 def itda() -> None:
     """Build, measure and compare dictionaries of activations."""
     raise NotImplementedError("a stub that LazyGroup exchanges")
@@ -136,9 +153,10 @@ def demo(
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="print only JSON.")] = False) -> None:
     """Check the installation: every backend, whether right, how fast."""
-    from interpkern.doctor import report, text
+    from interpkern.doctor import report as examined
+    from interpkern.doctor import text
 
-    found = report()
+    found = examined()
     typer.echo(json.dumps(found, indent=2, allow_nan=False) if as_json else text(found))
     raise typer.Exit(0 if found["ok"] else 1)
 

@@ -42,6 +42,7 @@ def signs_of_life(name: str) -> Callable[[int, int], None] | None:
         now = time.monotonic()
         if now - shown >= SECONDS_BETWEEN_SIGNS:
             shown = now
-            print(f"{name}: {done / max(total, 1):.0%} after {now - start:.0f} s", file=sys.stderr, flush=True)
+            left = f", about {(now - start) * (total / done - 1):.0f} s left" if 0 < done < total else ""
+            print(f"{name}: {done / max(total, 1):.0%} after {now - start:.0f} s{left}", file=sys.stderr, flush=True)
 
     return report

@@ -43,11 +43,13 @@ class Section:
     """What the template needs."""
     files: Mapping[str, bytes]
     provenance: Mapping[str, Any]
+    name: str = ""
+    """By which links on the page find it; by default that of the template."""
 
     @property
     def anchor(self) -> str:
         """The name by which links on the page find it."""
-        return self.template.removesuffix(".html")
+        return self.name or self.template.removesuffix(".html")
 
     def body(self) -> Markup:
         """Its part of the page."""

@@ -1,9 +1,15 @@
 """Tables of booleans to memorise: random ones of any bias, and the user's own from a file."""
 
+from typing import TYPE_CHECKING
+
+import numpy
 import torch
 
 from interpkern.random import MAX_MODELS, check_seed, uniform, words
-from interpkern.validation import boolean, integer, number
+from interpkern.validation import REAL_DTYPES, Dimensions, boolean, integer, number, zeros_and_ones
+
+if TYPE_CHECKING:
+    from interpkern.memorisation.models import TableMLPs
 
 MAX_SIDE = 1 << 20
 
@@ -54,3 +60,16 @@ def random_tables(
         else:
             flat[model] = uniform(seed, model, "tables", facts) < p
     return tables
+
+
+def checked_tables(models: "TableMLPs", tables: torch.Tensor | numpy.ndarray) -> torch.Tensor:
+    """The facts of each model as (B, R, C) uint8 on the CPU, refused where they don't fit the models."""
+    sizes = {"B": len(models), "R": models.rows, "C": models.cols}
+    dimensions = Dimensions(sizes, dict.fromkeys(sizes, "models"))
+    tensor = dimensions.tensor("tables", tables, "B R C", (*REAL_DTYPES, torch.bool))
+    return zeros_and_ones("tables", tensor).cpu()
+
+
+def checked_table_batch(tables: torch.Tensor | numpy.ndarray) -> torch.Tensor:
+    """Tables of any sizes as (B, R, C) uint8 on the CPU."""
+    return zeros_and_ones("tables", Dimensions().tensor("tables", tables, "B R C", (*REAL_DTYPES, torch.bool))).cpu()

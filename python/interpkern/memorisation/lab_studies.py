@@ -1,0 +1,195 @@
+"""The studies that look into models: circuits, quantisation and constructions, as cells in the directory of a sweep."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+from matplotlib.figure import Figure
+
+from interpkern.files import as_path, write_atomically
+from interpkern.memorisation import lab_text
+from interpkern.memorisation.circuit_cells import (
+    Construction,
+    Rounding,
+    construction_result,
+    restored,
+    rounding_result,
+    weights_cell,
+    weights_result,
+)
+from interpkern.memorisation.circuits import circuits
+from interpkern.memorisation.lab_plots import plot_constructions, plot_rounding
+from interpkern.memorisation.run import MemoriseRun
+from interpkern.memorisation.training_cells import Training, joined
+from interpkern.progress import Progress, reporting
+from interpkern.random import check_seed
+from interpkern.report import parquet
+from interpkern.runs import Cell, Result, Store, run_cells
+from interpkern.validation import choice, integer, number
+
+STUDIES = ("circuits", "quantisation", "constructions")
+ROWS = 32
+CIRCUIT_SHAPE = (20, 20)
+ROUNDED_SHAPES = ((20, 24), (20, 20))
+"""Just below the capacity of m = 32 and at it."""
+COPIES = 4
+RETRAINING = 1000
+CONSTRUCTION_SIZES = {
+    "row lookup": (8, 16, 32, 64, 128),
+    "threshold slabs": (8, 16, 32),
+    "rectangle cover": (8, 16, 32),
+    "ternary": (8, 16, 32),
+    "zigzag": (8, 16, 32, 64, 128, 256, 512),
+}
+"""m of the tables that each construction makes."""
+MOST_LARGE_TABLES = 2
+
+Work = tuple[Cell, int, Callable[[Progress], Result]]
+"""A cell, its cost, and what makes it."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabStudy:
+    """What a study found."""
+
+    study: str
+    about: dict[str, Any]
+    results: tuple[Result, ...]
+    run: MemoriseRun | None
+    """The trained models of circuits."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a model, or a model and number of bits, or a table."""
+        return circuits(self.run).to_pandas() if self.run is not None else joined(self.results)
+
+    def plot(self) -> Figure:
+        """Draw how circuits are spread, what rounding costs, or what constructions hold."""
+        if self.run is not None:
+            return circuits(self.run).plot()
+        if self.study == "quantisation":
+            return plot_rounding(lab_text.rounded_table(self.to_pandas()))
+        return plot_constructions(lab_text.constructed_table(self.to_pandas()))
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write STUDY.parquet; returns the directory."""
+        target = as_path("directory", directory)
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / f"{self.study}.parquet", parquet(self.to_pandas()))
+        return target
+
+
+def lab_study(
+    directory: str | os.PathLike[str],
+    *,
+    study: str,
+    seeds: int = 16,
+    steps: int = 20_000,
+    lr: float = 0.03,
+    seed: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+    say: Callable[[str], object] = lambda line: None,
+    progress: Progress | bool | None = None,
+) -> LabStudy:
+    """Train models to look into, or make tables by construction, in the directory of a sweep.
+
+    Args:
+        directory: as in `capacity_sweep`, and gone on with in the same way.
+        study: circuits (four models for each of seeds / 4 tables, at capacity), quantisation (to 10 to 3 bits, just
+            below capacity and at it, with and without retraining) or constructions.
+        seeds: models of each shape, or tables of each construction; for tables of 128 rows and more at most 2.
+        steps: updates of each model.
+        lr: learning rate of Adam, cosine to 0.
+        seed, backend, threads, say, progress: as in `capacity_sweep`.
+
+    Returns:
+        LabStudy.
+
+    Raises:
+        ValueError or TypeError that names the argument; BackendUnavailable.
+    """
+    about = {
+        "seeds": integer("seeds", seeds, 1),
+        "steps": integer("steps", steps, 1),
+        "lr": number("lr", lr, 0.0),
+        "seed": check_seed(seed),
+    }
+    work = _work(choice("study", study, STUDIES), about, backend, threads)
+    cells = [cell for cell, _, _ in work]
+    store = Store(directory)
+    store.write_plan(study, cells, about)
+    make = {cell.name: made for cell, _, made in work}
+    cost = {cell.name: each for cell, each, _ in work}
+    with reporting(progress, study, " FLOP") as report:
+        results = run_cells(
+            store,
+            cells,
+            lambda cell, within: make[cell.name](within),
+            cost=lambda cell: cost[cell.name],
+            say=say,
+            progress=report,
+        )
+    return _found(study, about, results)
+
+
+def load_lab_study(directory: str | os.PathLike[str], study: str) -> LabStudy:
+    """What a study found, from a directory in which it was finished.
+
+    Raises:
+        ValueError: a study that was not begun or not finished here, or a damaged file.
+    """
+    store = Store(directory)
+    if choice("study", study, STUDIES) not in store.plans():
+        raise ValueError(f"study: {store.directory} holds no {study}, only {', '.join(store.plans()) or 'nothing'}")
+    cells, about = store.read_plan(study)
+    results = [each for each in map(store.read, cells) if each is not None]
+    if len(results) < len(cells):
+        raise ValueError(f"study: {len(cells) - len(results)} cells of {study} are missing; give its command again")
+    return _found(study, about, results)
+
+
+def _found(study: str, about: dict[str, Any], results: Sequence[Result]) -> LabStudy:
+    run = restored(_circuits(about), results[0]) if study == "circuits" else None
+    return LabStudy(study, about, tuple(results), run)
+
+
+def _training(about: dict[str, Any], shape: tuple[int, int]) -> Training:
+    budget = {name: about[name] for name in ("steps", "lr", "seed")}
+    return Training(rows=ROWS, cols=ROWS, d_model=shape[0], d_hidden=shape[1], models=about["seeds"], **budget)
+
+
+def _circuits(about: dict[str, Any]) -> Training:
+    return Training(**{**vars(_training(about, CIRCUIT_SHAPE)), "copies": COPIES})
+
+
+def _work(study: str, about: dict[str, Any], backend: str, threads: int | None) -> list[Work]:
+    with_machine: dict[str, Any] = {"backend": backend, "threads": threads}
+    if study == "circuits":
+        training = _circuits(about)
+
+        def train(within: Progress) -> Result:
+            return weights_result(training, **with_machine, progress=within)
+
+        return [(weights_cell(training), training.flops, train)]
+    if study == "quantisation":
+        roundings = [
+            Rounding(_training(about, shape), per, retraining)
+            for shape in ROUNDED_SHAPES
+            for per in ("tensor", "row")
+            for retraining in (0, RETRAINING)
+        ]
+
+        def round_(rounding: Rounding) -> Callable[[Progress], Result]:
+            return lambda within: rounding_result(rounding, **with_machine, progress=within)
+
+        return [(each.cell(), each.flops, round_(each)) for each in roundings]
+    return [_constructed(name, m, about) for name, sizes in CONSTRUCTION_SIZES.items() for m in sizes]
+
+
+def _constructed(name: str, m: int, about: dict[str, Any]) -> Work:
+    count = min(about["seeds"], MOST_LARGE_TABLES) if m >= 128 else about["seeds"]
+    made = Construction(name, m, m, count, about["seed"])
+    return made.cell(), m * m * count * 1000, lambda within: construction_result(made)
