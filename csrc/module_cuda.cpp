@@ -8,6 +8,9 @@
 namespace nb = nanobind;
 
 namespace interpkern {
+
+void bind_memorise(nb::module_& module);
+
 namespace {
 
 std::vector<std::string> archs() {
@@ -35,4 +38,5 @@ NB_MODULE(_cuda, module) {
   module.doc() = "Kernels on NVIDIA GPUs.";
   module.def("archs", interpkern::archs, "Architectures that were compiled, as CMake names them.");
   module.def("devices", interpkern::device_dicts, "The GPUs the CUDA runtime sees; none without a driver.");
+  interpkern::bind_memorise(module);
 }
