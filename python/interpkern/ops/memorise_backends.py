@@ -4,8 +4,7 @@ import torch
 
 from interpkern import native
 from interpkern.backends import Backend
-from interpkern.errors import BackendUnavailable
-from interpkern.ops import memorise_gpu, memorise_native
+from interpkern.ops import memorise_cuda, memorise_native, memorise_triton
 from interpkern.progress import Progress
 from interpkern.reference import memorise as reference
 from interpkern.reference.memorise import Fields, Outcome, Problem
@@ -33,10 +32,6 @@ def largest_array(weights: Fields) -> int:
     return max(rows * columns, hidden * (tokens + 1), max(tokens, hidden) * (width + 1))
 
 
-def _not_written(problem: Problem, progress: Progress | None) -> Outcome:
-    raise BackendUnavailable("backend: this one is not written yet")
-
-
 def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
     module = native.load("_cpu")
     return memorise_native.call(
@@ -45,10 +40,11 @@ def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
 
 
 CUDA_EVIDENCE = "compiled for sm_80, sm_90 and sm_120 and run thread by thread on the CPU; has not run on a GPU"
+TRITON_EVIDENCE = "compiled for sm_80 and sm_90 and run by Triton's interpreter; has not run on a GPU"
 
 BACKENDS = (
-    Backend("cuda", memorise_gpu.why_not_cuda, memorise_gpu.run_cuda, CUDA_EVIDENCE),
-    Backend("triton", lambda problem: "not written yet: the Triton kernel of memorise is to come", _not_written),
+    Backend("cuda", memorise_cuda.why_not, memorise_cuda.run, CUDA_EVIDENCE),
+    Backend("triton", memorise_triton.why_not, memorise_triton.run, TRITON_EVIDENCE),
     Backend("cpu", _why_not_cpu, _run_cpu),
     Backend("reference", lambda problem: None, reference.memorise),
 )

@@ -1,4 +1,4 @@
-"""What the compiled forms of `memorise` share: the outcome's tensors, the call, the order of the queue."""
+"""What the compiled forms of `memorise` share: the outcome's tensors, the call, the sizes, the order of the queue."""
 
 import math
 from collections.abc import Callable
@@ -54,3 +54,9 @@ def queue_order(problem: Problem) -> torch.Tensor:
     if problem.stop_margin is None:
         return torch.arange(len(problem.lr), dtype=torch.int32)
     return problem.lr.argsort(stable=True).to(torch.int32)
+
+
+def sizes(problem: Problem) -> dict[str, int]:
+    """The sizes of a problem by name."""
+    (models, rows, columns), (hidden, width) = problem.tables.shape, problem.weights.W.shape[1:]
+    return {"models": models, "rows": rows, "columns": columns, "width": width, "hidden": hidden}

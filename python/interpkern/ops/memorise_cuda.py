@@ -1,4 +1,4 @@
-"""The backends of `memorise` on a GPU: what they take, and how they are called."""
+"""The CUDA backend of `memorise`: what it takes, and how it is called."""
 
 import torch
 
@@ -11,7 +11,7 @@ PAD = 8
 """More than the kernels pad a row or a column by."""
 
 
-def why_not_cuda(problem: Problem | None) -> str | None:
+def why_not(problem: Problem | None) -> str | None:
     """Why the CUDA kernel cannot take a problem."""
     if problem is None:
         return gpu.why_not_cuda()
@@ -29,10 +29,12 @@ def largest_array(weights: Fields) -> int:
     return max((rows + PAD) * (columns + PAD), tokens * wide, (hidden + PAD) * (width + PAD))
 
 
-def run_cuda(problem: Problem, progress: Progress | None) -> Outcome:
+def run(problem: Problem, progress: Progress | None) -> Outcome:
     """Train on torch's current stream of the weights' device; the host waits for each launch."""
     module, device = native.load("_cuda"), problem.weights.W.device
-    plan = module.memorise_plan(**shape(problem), train=memorise_native.trained(problem), device=device.index or 0)
+    plan = module.memorise_plan(
+        **memorise_native.sizes(problem), train=memorise_native.trained(problem), device=device.index
+    )
     workspace = torch.empty(plan["workspace_bytes"], dtype=torch.uint8, device=device)
     order = memorise_native.queue_order(problem).to(device)
     return memorise_native.call(
@@ -44,9 +46,3 @@ def run_cuda(problem: Problem, progress: Progress | None) -> Outcome:
         stream=gpu.stream(device),
         progress=progress,
     )
-
-
-def shape(problem: Problem) -> dict[str, int]:
-    """The sizes of a problem by name."""
-    (models, rows, columns), (hidden, width) = problem.tables.shape, problem.weights.W.shape[1:]
-    return {"models": models, "rows": rows, "columns": columns, "width": width, "hidden": hidden}
