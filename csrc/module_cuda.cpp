@@ -37,6 +37,7 @@ std::vector<nb::dict> device_dicts() {
 NB_MODULE(_cuda, module) {
   module.doc() = "Kernels on NVIDIA GPUs.";
   module.def("archs", interpkern::archs, "Architectures that were compiled, as CMake names them.");
+  module.def("compiler", [] { return INTERPKERN_CUDA_COMPILER; }, "Name and version of the compiler of the kernels.");
   module.def("devices", interpkern::device_dicts, "The GPUs the CUDA runtime sees; none without a driver.");
   interpkern::bind_memorise(module);
 }

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.kernel_resources import cuobjdump
 from interpkern import gpu
 from interpkern.ops import memorise_triton
-from interpkern.reference.memorise import Fields
+from interpkern.ops.memorise import fresh_state
+from interpkern.reference.memorise import Fields, Problem
+from tests.offline_triton import Enough, Recorder, compiled
+from tests.ops.emulated import SHARED_BYTES
 from tests.ops.gpu_kernels import Kernel
 from tests.ops.problems import PLAIN, problem, same_bits, select, train_in_float64
 from tests.tolerances import TOLERANCES
@@ -69,29 +73,29 @@ def test_interpreted_knobs_follow_float64() -> None:
 
 @interpreted
 def test_interpreted_halves_batches_and_logs() -> None:
-    weights, tables = problem(3, 4, 3, 2, 3)
-    settings: dict[str, Any] = {"schedule": "cosine", "schedule_steps": 6, "train": Fields._fields}
-    whole = KERNEL.train(weights, tables, steps=6, **settings)
+    weights, tables = problem(2, 3, 2, 2, 2)
+    settings: dict[str, Any] = {"schedule": "cosine", "schedule_steps": 4, "train": Fields._fields}
+    whole = KERNEL.train(weights, tables, steps=4, **settings)
     half = KERNEL.train(weights, tables, steps=2, **settings)
-    rest = KERNEL.train(half.weights, tables, steps=4, state=half.state, log_every=None, **settings)
+    rest = KERNEL.train(half.weights, tables, steps=2, state=half.state, log_every=None, **settings)
     assert torch.equal(whole.loss[:, :3], half.loss)
-    assert torch.equal(whole.loss[:, [2, 6]], rest.loss)
+    assert torch.equal(whole.loss[:, [2, 4]], rest.loss)
     assert all(torch.equal(a, b) for a, b in zip(whole.weights, rest.weights, strict=True))
-    alone = KERNEL.train(select(weights, slice(1, 2)), tables[1:2], steps=6, **settings)
+    alone = KERNEL.train(select(weights, slice(1, 2)), tables[1:2], steps=4, **settings)
     assert torch.equal(alone.loss[0], whole.loss[1])
 
 
 @interpreted
 def test_interpreted_models_stop_when_solved(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights, tables = problem(4, 2, 2, 4, 6)
-    knobs: dict[str, Any] = {"steps": 30, "lr": 0.05, "stop_when_solved": True, "log_every": 4}
+    weights, tables = problem(2, 2, 2, 3, 4)
+    knobs: dict[str, Any] = {"steps": 15, "lr": 0.1, "stop_when_solved": True, "log_every": 4}
     seen: list[tuple[int, int]] = []
     ours = KERNEL.train(weights, tables, progress=lambda done, total: seen.append((done, total)), **knobs)
     theirs = train_in_float64(weights, tables, **knobs)
     assert torch.equal(ours.state.step, theirs.state.step)
-    assert ours.state.step.max() < 30
+    assert ours.state.step.max() < 15
     assert (ours.loss - theirs.loss).abs().max() <= 1e-4
-    assert seen[-1] == (120, 120)
+    assert seen[-1] == (30, 30)
     monkeypatch.setattr(memorise_triton, "FIRST_UPDATES", 3)
     assert same_bits(ours, KERNEL.train(weights, tables, **knobs))
 
@@ -121,3 +125,50 @@ def test_shapes_that_fit_no_tile_are_refused() -> None:
     assert memorise_triton.largest_tile(sizes | {"rows": 65}) == 2 * memorise_triton.MOST_IN_TILE
     assert memorise_triton.warps(sizes) == 8
     assert memorise_triton.warps(dict(zip(SIZES, (1, 1, 1, 1, 1), strict=True))) == 1
+
+
+# Trained embeddings, a size that is a power of two and sizes that are not, one warp and the largest tile.
+COMPILED = [(1, 7, 5, 3, 9), (1, 32, 32, 16, 32), (1, 31, 33, 20, 20), (1, 64, 64, 64, 64)]
+
+
+@pytest.mark.skipif(gpu.interpreting(), reason="this process is the interpreter's")
+@pytest.mark.skipif(cuobjdump() is None, reason="there is no cuobjdump")
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("shape", COMPILED)
+def test_compiles_for_a_gpu_without_spills(
+    shape: tuple[int, ...], arch: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("triton")
+    from interpkern.kernels import memorise as kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel, recorder = kernels.train, Recorder()
+    monkeypatch.setattr(kernels, "train", recorder)
+    with pytest.raises(Enough):
+        memorise_triton.run(checked_problem(*shape), None)
+    made = compiled(kernel, recorder, arch)
+    assert made.usage.stack == made.usage.local == 0, made.usage
+    assert made.shared_bytes <= SHARED_BYTES[f"sm_{arch}"]
+    assert recorder.grid == (1,)
+
+
+def checked_problem(*shape: int) -> Problem:
+    """A problem with every field trained and early stopping, as `memorise` makes it of its arguments."""
+    weights, tables = problem(*shape)
+    ones = torch.ones(len(tables), dtype=torch.float64)
+    return Problem(
+        weights=weights,
+        state=fresh_state(weights),
+        tables=tables.to(torch.uint8),
+        lr=0.01 * ones,
+        beta1=0.9 * ones,
+        beta2=0.999 * ones,
+        eps=1e-8 * ones,
+        weight_decay=0 * ones,
+        readout_lr_scale=1.0,
+        schedule=torch.ones(1, dtype=torch.float64),
+        train=Fields._fields,
+        steps=10,
+        stop_margin=0.0,
+        logged_steps=torch.tensor([0, 10]),
+    )
