@@ -11,7 +11,8 @@ from interpkern.ops import memorise_native
 from interpkern.progress import Progress
 from interpkern.reference.memorise import Fields, Outcome, Problem
 
-MOST_IN_TILE = 4096
+MOST_IN_TILES = 10_240
+"""Numbers in all tiles together; with more, threads run out of registers."""
 IN_THREAD = 8
 """Numbers of a tile that a thread holds, or more where there would be too many warps."""
 MOST_WARPS = 8
@@ -31,11 +32,11 @@ def why_not(problem: Problem | None) -> str | None:
         return gpu.why_not_triton()
     if problem.weights.W.dtype != torch.float32:
         return f"takes float32 weights, got {problem.weights.W.dtype}; the reference takes float64"
-    tile = largest_tile(memorise_native.sizes(problem))
-    if tile > MOST_IN_TILE:
+    numbers = sum(tile_sizes(memorise_native.sizes(problem)))
+    if numbers > MOST_IN_TILES:
         return (
-            f"keeps tiles in registers: R * C, H * R, H * C and H * D, with every size rounded up to a power of two,"
-            f" may be {MOST_IN_TILE} at most, and the largest is {tile}"
+            "keeps tiles in registers: R * C + H * max(R, C) + 2 * H * D, with every size rounded up to a power of"
+            f" two, may be {MOST_IN_TILES} at most, and is {numbers}"
         )
     return gpu.why_not_triton(problem.weights.W)
 
@@ -47,15 +48,16 @@ def tiles(sizes: dict[str, int]) -> dict[str, int]:
     return {**sides, **{side[0] if side != "WIDTH" else "D": sizes[name] for side, name in names.items()}}
 
 
-def largest_tile(sizes: dict[str, int]) -> int:
-    """Numbers in the largest tile."""
+def tile_sizes(sizes: dict[str, int]) -> tuple[int, int, int]:
+    """Numbers in the tiles of facts, of a hidden layer, and of its weights and their gradient."""
     sides = tiles(sizes)
-    return max(sides["ROWS"] * sides["COLUMNS"], sides["HIDDEN"] * max(sides["ROWS"], sides["COLUMNS"], sides["WIDTH"]))
+    rows, columns, width, hidden = (sides[name] for name in ("ROWS", "COLUMNS", "WIDTH", "HIDDEN"))
+    return rows * columns, hidden * max(rows, columns), 2 * hidden * width
 
 
 def warps(sizes: dict[str, int]) -> int:
     """Warps of a program."""
-    return min(MOST_WARPS, max(1, largest_tile(sizes) // (32 * IN_THREAD)))
+    return min(MOST_WARPS, max(1, max(tile_sizes(sizes)) // (32 * IN_THREAD)))
 
 
 def compiler_options(sizes: dict[str, int]) -> dict[str, int]:
