@@ -104,6 +104,12 @@ def test_occupancy_is_the_scarcest_resource() -> None:
     assert blocks_per_multiprocessor(hopper, 16, 32, 0) == 32  # blocks
 
 
+def test_issue_cycles_of_a_shape_counted_by_hand() -> None:
+    """(4, 4, 4): one warp and one round of four terms everywhere, 2 tiles of tokens, 8 tokens."""
+    passes = (8 + 64) + (9 + 128 + 16 + 16 * 26) + (8 + 128) + (8 * 18 + 320) + 80
+    assert kernel_resources.issue_cycles(4, 4, 4) == passes // 4
+
+
 def test_why_not_says_which_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, tables = problem(2, 3, 3, 2, 2)
     doubles = checked_problem(2, 3, 3, 2, 2)
