@@ -162,7 +162,8 @@ def memorise_kernel(geometry: dict[str, int]) -> str:
     """The instance that runs a geometry, as memorise_cuda.cu chooses it."""
     if geometry["global_bytes"]:
         return "train_blocks<false, 512, 1>"
-    return "train_blocks<true, 128, 5>" if geometry["threads"] <= 128 else "train_blocks<true, 512, 1>"
+    threads, resident = next(bound for bound in ((128, 5), (192, 3), (512, 1)) if geometry["threads"] <= bound[0])
+    return f"train_blocks<true, {threads}, {resident}>"
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -21,13 +21,14 @@ __global__ void __launch_bounds__(THREADS, RESIDENT)
       .run();
 }
 
-constexpr int FEW_THREADS = 128;
+constexpr int FEW_THREADS = 128, SOME_THREADS = 192;
 
 using Kernel = decltype(&train_blocks<true, MAX_THREADS, 1>);
 
 Kernel kernel_for(const BlockLayout& layout) {
   if (!all_in_shared(layout)) return train_blocks<false, MAX_THREADS, 1>;
-  return layout.threads <= FEW_THREADS ? train_blocks<true, FEW_THREADS, 5> : train_blocks<true, MAX_THREADS, 1>;
+  if (layout.threads <= FEW_THREADS) return train_blocks<true, FEW_THREADS, 5>;
+  return layout.threads <= SOME_THREADS ? train_blocks<true, SOME_THREADS, 3> : train_blocks<true, MAX_THREADS, 1>;
 }
 
 int attribute(cudaDeviceAttr which, int device) {
