@@ -172,7 +172,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines += _table(result["kernels"], ["name", "arch", "registers", "stack", "local"])
     lines += [
         "",
-        "`memorise` by (m, d_model, d_hidden); bytes are those of a block; issue_cycles is predicted, not measured.",
+        "`memorise` by (m, d_model, d_hidden); bytes are a block's; issue_cycles is predicted, not measured.",
         "",
     ]
     return "\n".join([*lines, *_table(result["memorise"], list(result["memorise"][0])), ""])
