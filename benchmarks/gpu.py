@@ -80,13 +80,14 @@ def stages(parts: tuple[Part, ...]) -> list[Stage]:
 
 def run(stage: Stage, left: float) -> dict[str, Any]:
     """The stage's outcome; a tool that is missing and a time that is over are outcomes too."""
-    if shutil.which(stage.command[0]) is None:
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
+    if shutil.which(stage.command[0], path=path) is None:
         return {"outcome": "absent", "reason": f"{stage.command[0]} is not on PATH"}
     limit = min(stage.seconds, left)
     if limit < 1:
         return {"outcome": "left out", "reason": "no time left"}
     begin = time.monotonic()
-    environment = {**os.environ, "INTERPKERN_CUDA": "ON"}
+    environment = {**os.environ, "INTERPKERN_CUDA": "ON", "PATH": path}
     try:
         done = subprocess.run(
             stage.command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit, check=False
