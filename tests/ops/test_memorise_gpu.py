@@ -9,7 +9,7 @@ from interpkern.reference import memorise as reference
 from interpkern.reference.memorise import Fields
 from tests.ops.emulated import FORWARD, SHUFFLED, Machine
 from tests.ops.gpu_kernels import EVERY, MACHINES, Kernel, kernel_called, use_machine
-from tests.ops.problems import problem, same_bits, select, train_in_float64
+from tests.ops.problems import problem, same_bits, select, train, train_in_float64
 from tests.tolerances import TOLERANCES
 
 ODD_SHAPES = [(3, 1, 1, 1, 1), (5, 7, 5, 3, 9), (7, 31, 33, 7, 5), (33, 2, 13, 1, 6), (2, 40, 37, 41, 19)]
@@ -200,6 +200,14 @@ def test_progress_adds_up_and_its_error_ends_the_run(kernel: Kernel) -> None:
 
     with pytest.raises(RuntimeError, match="enough"):
         kernel.train(weights, tables, steps=50, progress=fail)
+
+
+def test_models_learn_their_tables(cuda: Kernel) -> None:
+    weights, tables = problem(8, 6, 6, 8, 16)
+    knobs = {"steps": 1000, "lr": 0.03, "schedule": "cosine", "log_every": 250}
+    ours, theirs = cuda.train(weights, tables, **knobs), train(weights, tables, **knobs)
+    assert ours.correct.tolist() == theirs.correct.tolist() == [36] * 8
+    assert ours.loss[:, -1].max() < 0.05
 
 
 @pytest.mark.parametrize("shape", [(6, 13, 9, 5, 11), (2, 40, 37, 41, 19)])
