@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/isa.h"
+#include "common/launches.h"
 
 namespace nb = nanobind;
 
@@ -29,6 +30,8 @@ NB_MODULE(_cpu, module) {
         return names;
       },
       "Instruction sets that were compiled and that this machine has, narrowest first.");
+  module.def("_next_budget", interpkern::next_budget, nanobind::arg("budget"), nanobind::arg("milliseconds"),
+             "How much work a GPU's next launch gets after one of `budget` took so long.");
   interpkern::bind_roof(module);
   interpkern::bind_memorise(module);
   interpkern::bind_matching_pursuit(module);

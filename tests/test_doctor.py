@@ -34,6 +34,16 @@ def test_report_examines_every_backend_of_every_operation():
 
 
 @pytest.mark.usefixtures("quick")
+def test_report_says_what_gpu_kernels_were_tested_on():
+    found = doctor.report()
+    for name in ("cuda", "triton"):
+        evidence = found["operations"]["memorise"][name]["evidence"]
+        assert "has not run on a GPU" in evidence
+        assert evidence in doctor.text(found)
+    assert found["operations"]["memorise"]["cpu"]["evidence"] == ""
+
+
+@pytest.mark.usefixtures("quick")
 def test_report_names_versions_and_instruction_sets():
     found = doctor.report()
     assert found["versions"]["torch"]

@@ -8,6 +8,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.peers import BETA1, BETA2, EPS, TRAINED, Peer, Weights, step_scales
 
+UPDATES = 8
+"""Updates in a CUDA graph; the steps of a run are rounded up to a multiple of it."""
 Gradients = Callable[[Weights], Iterable[torch.Tensor]]
 """Trained weights -> their gradients, in the order of TRAINED."""
 Adam = partial(torch.optim.Adam, betas=(BETA1, BETA2), eps=EPS)
@@ -84,6 +86,42 @@ def _prepare_compiled(
     return run
 
 
+def _prepare_graphed(weights: Weights, tables: torch.Tensor, steps: int, lr: float) -> Callable[[], Weights]:
+    """The compiled step, UPDATES of it in a CUDA graph that is replayed: no launch waits for Python."""
+    tokens, facts = torch.cat((weights["E1"], -weights["E2"]), 1), tables.float()
+    step = torch.compile(_step, fullgraph=True, dynamic=False)
+    trained = tuple(weights[name].clone() for name in TRAINED)
+    moments = [tuple(torch.zeros_like(p) for p in trained) for _ in range(2)]
+    scales = step_scales(-(-steps // UPDATES) * UPDATES, lr).to(tables.device)
+    now = scales[:UPDATES].clone()
+
+    def updates() -> None:
+        for scale in now.unbind():
+            step(_gradients, tokens, facts, trained, *moments, scale)
+
+    with torch.no_grad():
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            updates()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            updates()
+
+    def run() -> Weights:
+        for part, name in zip(trained, TRAINED, strict=True):
+            part.copy_(weights[name])
+        for moment in moments:
+            torch._foreach_zero_(list(moment))
+        for scale in scales.split(UPDATES):
+            now.copy_(scale)
+            graph.replay()
+        return {**weights, **{name: part.clone() for name, part in zip(TRAINED, trained, strict=True)}}
+
+    return run
+
+
 def _optimise(
     weights: Weights, gradients: Gradients, steps: int, optimiser: Callable[..., torch.optim.Adam]
 ) -> Weights:
@@ -132,5 +170,6 @@ compiled_plain = Peer(
     "torch.compile of a hand-written backward and Adam, as the spec writes it",
     partial(_prepare_compiled, _plain_gradients),
 )
+graphed = Peer("torch.compile of the same, several updates in a CUDA graph", _prepare_graphed)
 vmap = Peer("torch.func.vmap(grad) and fused Adam", _prepare_vmap)
 eager = Peer("batched autograd and foreach Adam", _prepare_eager)

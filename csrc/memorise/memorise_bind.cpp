@@ -1,13 +1,12 @@
-// Python's side of `memorise`. The caller has validated everything; sizes are read off the arrays.
+// Python's side of `memorise` on the CPU, and of the GPU's algorithm as tests run it there.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 
-#include <array>
 #include <string>
 
-#include "memorise.h"
+#include "memorise/memorise_arguments.h"
+#include "memorise/memorise_emulated.h"
+#include "memorise/memorise_geometry.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -15,53 +14,40 @@ using namespace nb::literals;
 namespace interpkern {
 namespace {
 
-template <class T, class... Shape>
-using Array = nb::ndarray<T, nb::device::cpu, nb::c_contig, Shape...>;
-using Floats = Array<float>;
-using PerModel = Array<const double, nb::ndim<1>>;
-using Parts = std::array<Floats, FIELDS>;
+using On = MemoriseArguments<nb::device::cpu>;
 
-void point(float* (&pointers)[FIELDS], Parts& parts) {
-  for (int field = 0; field < FIELDS; ++field) pointers[field] = parts[field].data();
+void memorise(On::Parts weights, On::Parts first, On::Parts second, On::Steps step, On::Tables tables, On::Hyper hyper,
+              double readout_lr_scale, On::PerModel schedule, std::array<bool, FIELDS> train, int64_t steps,
+              bool stop_when_solved, double margin, On::LoggedSteps logged_steps, On::Losses loss, On::Steps correct,
+              int threads, const std::string& isa, nb::object progress) {
+  const MemoriseProblem problem = On::problem(weights, first, second, step, tables, hyper, readout_lr_scale, schedule,
+                                              train, steps, stop_when_solved, margin, logged_steps, loss, correct);
+  const nb::gil_scoped_release no_gil;
+  memorise_cpu(problem, isa_called(isa), threads, poll_of(progress));
 }
 
-void memorise(Parts weights, Parts first, Parts second, Array<int64_t, nb::ndim<1>> step,
-              Array<const uint8_t, nb::ndim<3>> tables, PerModel lr, PerModel beta1, PerModel beta2, PerModel eps,
-              PerModel weight_decay, double readout_lr_scale, PerModel schedule, std::array<bool, FIELDS> train,
-              int64_t steps, bool stop_when_solved, double margin, Array<const int64_t, nb::ndim<1>> logged_steps,
-              Array<float, nb::ndim<2>> loss, Array<int64_t, nb::ndim<1>> correct, int threads, const std::string& isa,
-              nb::object progress) {
-  MemoriseProblem p{};
-  p.models = tables.shape(0), p.rows = tables.shape(1), p.columns = tables.shape(2);
-  p.hidden = weights[W].shape(1), p.width = weights[W].shape(2);
-  point(p.weights, weights), point(p.first, first), point(p.second, second);
-  p.step = step.data(), p.tables = tables.data();
-  p.lr = lr.data(), p.beta1 = beta1.data(), p.beta2 = beta2.data();
-  p.eps = eps.data(), p.weight_decay = weight_decay.data();
-  p.readout_lr_scale = readout_lr_scale;
-  p.schedule = schedule.data(), p.schedule_length = schedule.size();
-  for (int field = 0; field < FIELDS; ++field) p.train[field] = train[field];
-  p.steps = steps, p.stop_when_solved = stop_when_solved, p.margin = float(margin);
-  p.logged_steps = logged_steps.data(), p.logs = logged_steps.size();
-  p.loss = loss.data(), p.correct = correct.data();
-
-  const auto poll = [&](int64_t done, int64_t total) {
-    const nb::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw nb::python_error();
-    if (!progress.is_none()) progress(done, total);
-  };
+int64_t emulate(On::Parts weights, On::Parts first, On::Parts second, On::Steps step, On::Tables tables,
+                On::Hyper hyper, double readout_lr_scale, On::PerModel schedule, std::array<bool, FIELDS> train,
+                int64_t steps, bool stop_when_solved, double margin, On::LoggedSteps logged_steps, On::Losses loss,
+                On::Steps correct, On::Array<const int32_t, nb::ndim<1>> order, int blocks, int64_t shared_bytes,
+                int64_t budget, int thread_order, nb::object progress) {
+  const MemoriseProblem problem = On::problem(weights, first, second, step, tables, hyper, readout_lr_scale, schedule,
+                                              train, steps, stop_when_solved, margin, logged_steps, loss, correct);
   const nb::gil_scoped_release no_gil;
-  memorise_cpu(p, isa_called(isa), threads, poll);
+  return memorise_emulated(problem, {blocks, shared_bytes, budget, ThreadOrder(thread_order)}, order.data(),
+                           poll_of(progress));
 }
 
 }  // namespace
 
 void bind_memorise(nb::module_& module) {
-  module.def("memorise", memorise, nb::kw_only(), "weights"_a, "first"_a, "second"_a, "step"_a, "tables"_a, "lr"_a,
-             "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a, "readout_lr_scale"_a, "schedule"_a, "train"_a, "steps"_a,
-             "stop_when_solved"_a, "margin"_a, "logged_steps"_a, "loss"_a, "correct"_a, "threads"_a, "isa"_a,
-             "progress"_a.none(),
+  module.def("memorise", memorise, nb::kw_only(), INTERPKERN_MEMORISE_NAMES, "threads"_a, "isa"_a, "progress"_a.none(),
              "Train all models in place; see interpkern.ops.memorise, which checks what comes here.");
+  module.def("_memorise_as_on_a_gpu", emulate, nb::kw_only(), INTERPKERN_MEMORISE_NAMES, "order"_a, "blocks"_a,
+             "shared_bytes"_a, "budget"_a, "thread_order"_a, "progress"_a.none(),
+             "The same by the CUDA kernel's algorithm, its threads one after the other (thread_order: 0 forward, 1 "
+             "backward, 2 shuffled); returns the number of launches.");
+  bind_memorise_geometry(module);
 }
 
 }  // namespace interpkern

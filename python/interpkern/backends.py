@@ -17,6 +17,8 @@ class Backend:
     """The reason why this backend cannot take a problem, or None; asked with None, whether it is there at all."""
     run: Callable[..., Any]
     """Takes the problem and a progress function or None."""
+    evidence: str = ""
+    """On what this backend has been tested, where that is not the machine that runs the tests."""
 
 
 def choose(op: str, backends: Sequence[Backend], name: str, problem: Any) -> Backend:

@@ -89,6 +89,7 @@ def summary(run: MemoriseRun) -> list[str]:
     diverged = int((~run.bits("ce").isfinite()).sum())
     machine = run.provenance
     rate = f"{int(run.steps_taken.sum()) / machine['seconds']:,.0f} model-steps/s"
+    threads = f"{machine['threads']} threads"
     where = " ".join(part for part in (machine["backend"], machine["isa"]) if part)
     lines = {
         "models": sizes(run),
@@ -97,7 +98,7 @@ def summary(run: MemoriseRun) -> list[str]:
         "solved": solved_sentence(run.solved, diverged=diverged).removeprefix("solved "),
         "bits_CE/P2": f"{bits:.3f} (95 % interval of the mean {low:.3f} to {high:.3f})",
         "loss": f"median {float(run.loss[:, -1].nanmedian()):.4g} nats per fact",
-        "time": f"{machine['seconds']:.1f} s, {rate}, {where}, {machine['threads']} threads",
+        "time": f"{machine['seconds']:.1f} s, {rate}, {where}, {machine['gpu'] or threads}",
     }
     return [f"{name:<{INDENT}}{line}" for name, line in lines.items()]
 

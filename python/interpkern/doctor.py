@@ -76,14 +76,15 @@ def _cuda() -> dict[str, Any]:
 def _examined(op: str, backend: Backend) -> dict[str, Any]:
     """Why a backend is not there, or how right and fast it is; a backend that raises has failed."""
     reason = backend.why_not(None)
+    entry = {"available": reason is None, "why_not": reason, "evidence": backend.evidence}
     if reason is not None:
-        return {"available": False, "why_not": reason}
+        return entry
     try:
         check = CHECKS[op](backend.name)
     except Exception as error:
-        return {"available": True, "why_not": None, "passed": False, "failure": f"{type(error).__name__}: {error}"}
+        return entry | {"passed": False, "failure": f"{type(error).__name__}: {error}"}
     shown = check.error if math.isfinite(check.error) else None
-    return {"available": True, "why_not": None, "passed": check.passed, **asdict(check), "error": shown}
+    return entry | {"passed": check.passed, **asdict(check), "error": shown}
 
 
 def text(found: dict[str, Any]) -> str:
@@ -130,6 +131,11 @@ def _cuda_lines(cuda: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _backend_line(entry: dict[str, Any]) -> str:
+    line = _state_line(entry)
+    return f"{line}\n{'':<13}{entry['evidence']}" if entry["evidence"] else line
+
+
+def _state_line(entry: dict[str, Any]) -> str:
     if not entry["available"]:
         return entry["why_not"]
     if "failure" in entry:

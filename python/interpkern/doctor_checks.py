@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
+from interpkern.gpu import device_for
 from interpkern.machine import one_thread
 from interpkern.ops import matching_pursuit as matching_pursuit_op
 from interpkern.ops import memorise as memorise_op
@@ -45,13 +46,16 @@ class Check:
 def memorise(backend: str) -> Check:
     """Twenty updates of 32 models of odd shape; the error is that of the weights, which start below 0.5."""
     weights, tables = _tiny_models()
+    device = device_for(backend)
+    here = Fields(*(part.to(device) for part in weights))
     with one_thread():
         exact = _train(Fields(*(part.double() for part in weights)), tables, STEPS, "reference")
-        found = _train(weights, tables, STEPS, backend)
-        steps, seconds = _timed(lambda steps: _train(weights, tables, steps, backend), STEPS)
-    differences = [(a.double() - b).abs().max() for a, b in zip(found.weights, exact.weights, strict=True)]
+        found = _train(here, tables, STEPS, backend)
+        steps, seconds = _timed(lambda steps: _train(here, tables, steps, backend), STEPS)
+    differences = [(a.cpu().double() - b).abs().max() for a, b in zip(found.weights, exact.weights, strict=True)]
     error = float(torch.stack(differences).max())
-    return Check(error, TOLERANCE, MODELS * steps / seconds, "model-steps/s on one thread")
+    where = "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return Check(error, TOLERANCE, MODELS * steps / seconds, f"model-steps/s on {where}")
 
 
 def _tiny_models() -> tuple[Fields, torch.Tensor]:

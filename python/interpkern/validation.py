@@ -226,6 +226,21 @@ def choice(name: str, value: Any, options: Sequence[str]) -> str:
     return value
 
 
+def device(name: str, value: Any) -> torch.device:
+    """`value` as a device of this machine: "cpu", "cuda", "cuda:1" or a torch.device."""
+    if not isinstance(value, (str, torch.device)):
+        raise DTypeError(f"{name}: expected a device such as 'cpu' or 'cuda:0', got {_shown(value)}")
+    try:
+        found = torch.device(value)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name}: expected a device of this machine, got {str(value)!r} ({reason})") from None
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name}: expected a CPU or a GPU, got {str(value)!r}")
+    return found
+
+
 def boolean(name: str, value: Any) -> bool:
     """`value` when it is True or False."""
     if not isinstance(value, (bool, numpy.bool_)):

@@ -174,6 +174,10 @@ def test_fields_must_fit_each_other() -> None:
         ({"d_hidden": 0}, ValueError),
         ({"embedding": "orthogonal"}, ValueError),
         ({"seed": 0.5}, TypeError),
+        ({"device": 0}, TypeError),
+        ({"device": "gpu"}, ValueError),
+        ({"device": "cuda:99"}, ValueError),
+        ({"device": "meta"}, ValueError),
     ],
 )
 def test_wrong_arguments_are_named(wrong: dict, error: type[Exception]) -> None:

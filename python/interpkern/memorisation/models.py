@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import torch
 
+from interpkern import validation
 from interpkern.memorisation import initialisation, modules
 from interpkern.memorisation.initialisation import EMBEDDINGS, MAX_SIZE
 from interpkern.memorisation.modules import TableMLP
@@ -76,6 +77,7 @@ class TableMLPs:
         *,
         embedding: str = "random",
         seed: int = 0,
+        device: str | torch.device = "cpu",
     ) -> "TableMLPs":
         """Draw new models, each from its own streams: W, c ~ U(+-1/sqrt(D)), r, c_out ~ U(+-1/sqrt(H)).
 
@@ -87,9 +89,11 @@ class TableMLPs:
             d_hidden: number of hidden units, H.
             embedding: random (unit Gaussian rows), optimised (those moved towards orthogonality), basis or trained.
             seed: an integer from 0 to 2^64 - 1.
+            device: where the models lie, and with them the training: cpu, cuda or cuda:0.
 
         Returns:
-            TableMLPs on the CPU; model i depends on the sizes, the embedding, the seed and i, not on `models`.
+            TableMLPs on the device, the same on all; model i depends on the sizes, the embedding, the seed and i, not
+            on `models`.
 
         Raises:
             ValueError or TypeError that names the argument.
@@ -102,10 +106,12 @@ class TableMLPs:
         rows, cols = integer("rows", rows, 1, MAX_SIZE), integer("cols", cols, 1, MAX_SIZE)
         d_model = initialisation.width(d_model, rows + cols, embedding)
         d_hidden, seed = integer("d_hidden", d_hidden, 1, MAX_SIZE), check_seed(seed)
+        device = validation.device("device", device)
         tokens = torch.from_numpy(initialisation.token_embeddings(embedding, models, rows, cols, d_model, seed))
         drawn = initialisation.layers(models, d_model, d_hidden, seed)
         tensors = {name: torch.from_numpy(part) for name, part in drawn.items()}
-        return cls(E1=tokens[:, :rows], E2=tokens[:, rows:], **tensors, embedding=embedding, seed=seed)
+        made = cls(E1=tokens[:, :rows], E2=tokens[:, rows:], **tensors, embedding=embedding, seed=seed)
+        return made.to(device)
 
     @property
     def rows(self) -> int:

@@ -154,6 +154,7 @@ def _machine(outcome: Outcome, models: TableMLPs, threads: int | None, seconds: 
         "isa": native.isa() if outcome.backend == "cpu" else None,
         "threads": torch.get_num_threads() if threads is None else int(threads),
         "device": str(models.W.device),
+        "gpu": torch.cuda.get_device_name(models.W.device) if models.W.is_cuda else None,
         "seconds": seconds,
         "seed": models.seed,
     }

@@ -1,15 +1,13 @@
 """The backends of `memorise`, in the order in which "auto" tries them."""
 
-import math
-
 import torch
 
 from interpkern import native
 from interpkern.backends import Backend
-from interpkern.errors import BackendUnavailable
+from interpkern.ops import memorise_cuda, memorise_native, memorise_triton
 from interpkern.progress import Progress
 from interpkern.reference import memorise as reference
-from interpkern.reference.memorise import Fields, Outcome, Problem, State
+from interpkern.reference.memorise import Fields, Outcome, Problem
 
 
 def _why_not_cpu(problem: Problem | None) -> str | None:
@@ -34,48 +32,19 @@ def largest_array(weights: Fields) -> int:
     return max(rows * columns, hidden * (tokens + 1), max(tokens, hidden) * (width + 1))
 
 
-def _not_written(problem: Problem, progress: Progress | None) -> Outcome:
-    raise BackendUnavailable("backend: this one is not written yet")
-
-
 def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
-    weights, first, second = (
-        Fields(*(part.clone() for part in fields))
-        for fields in (problem.weights, problem.state.first, problem.state.second)
+    module = native.load("_cpu")
+    return memorise_native.call(
+        module.memorise, problem, "cpu", threads=problem.threads, isa=native.isa(), progress=progress
     )
-    step = problem.state.step.clone()
-    loss = torch.full((len(step), len(problem.logged_steps)), math.nan)
-    correct = torch.zeros_like(step)
-    native.load("_cpu").memorise(
-        weights=list(weights),
-        first=list(first),
-        second=list(second),
-        step=step,
-        tables=problem.tables,
-        lr=problem.lr,
-        beta1=problem.beta1,
-        beta2=problem.beta2,
-        eps=problem.eps,
-        weight_decay=problem.weight_decay,
-        readout_lr_scale=problem.readout_lr_scale,
-        schedule=problem.schedule,
-        train=[name in problem.train for name in Fields._fields],
-        steps=problem.steps,
-        stop_when_solved=problem.stop_margin is not None,
-        margin=problem.stop_margin or 0.0,
-        logged_steps=problem.logged_steps,
-        loss=loss,
-        correct=correct,
-        threads=problem.threads,
-        isa=native.isa(),
-        progress=progress,
-    )
-    return Outcome(weights, State(first, second, step), loss, correct, problem.logged_steps, "cpu")
 
+
+CUDA_EVIDENCE = "compiled for sm_80, sm_90 and sm_120 and run thread by thread on the CPU; has not run on a GPU"
+TRITON_EVIDENCE = "compiled for sm_80 and sm_90 and run by Triton's interpreter; has not run on a GPU"
 
 BACKENDS = (
-    Backend("cuda", lambda problem: "not written yet: the CUDA kernel of memorise is to come", _not_written),
-    Backend("triton", lambda problem: "not written yet: the Triton kernel of memorise is to come", _not_written),
+    Backend("cuda", memorise_cuda.why_not, memorise_cuda.run, CUDA_EVIDENCE),
+    Backend("triton", memorise_triton.why_not, memorise_triton.run, TRITON_EVIDENCE),
     Backend("cpu", _why_not_cpu, _run_cpu),
     Backend("reference", lambda problem: None, reference.memorise),
 )

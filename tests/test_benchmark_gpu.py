@@ -1,0 +1,99 @@
+"""benchmarks/gpu.py where there is no GPU: its plan, its outcomes, its tables, and what its parts would time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gpu, gpu_memorise, gpu_roofs
+from benchmarks.gpu import PARTS, Part, Stage, markdown, run, stages
+from benchmarks.gpu_roofs import Roofs
+from interpkern.ops import BACKENDS
+
+ROOFS = Roofs("Imagined GPU", 50.0, 3000.0)
+
+
+def fake_result(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    machine = {"commit": "abc", "torch": "2.9.0", "python": "3.11.7"}
+    outcomes = {"build": {"outcome": "passed", "seconds": 3.0}, "memcheck of memorise": {"outcome": "absent"}}
+    return {
+        "command": ["python", "benchmarks/gpu.py"],
+        "machine": machine,
+        "stages": outcomes,
+        "gpu": vars(ROOFS),
+        "memorise": rows,
+    }
+
+
+def test_every_part_is_an_operation_and_its_tests_are_there() -> None:
+    root = Path(gpu.__file__).resolve().parent.parent
+    for part in PARTS:
+        assert part.name in BACKENDS
+        assert all((root / file).exists() for file in part.tests)
+
+
+def test_plan_names_every_command_in_order() -> None:
+    names = [stage.name for stage in stages(PARTS)]
+    assert names[:2] == ["build", "doctor"]
+    assert names[2:5] == ["tests of memorise", "memcheck of memorise", "racecheck of memorise"]
+    two = (*PARTS, Part("other", ("tests/test_other.py",), "few", "benchmarks.gpu_memorise"))
+    assert "racecheck of other" in [stage.name for stage in stages(two)]
+    script = Path(gpu.__file__)
+    done = subprocess.run([sys.executable, script, "--plan"], capture_output=True, text=True, check=True)
+    assert "compute-sanitizer --tool racecheck" in done.stdout
+
+
+def test_outcomes_of_stages() -> None:
+    python = sys.executable
+    assert run(Stage("a", (python, "-c", "print('well')"), 60), 60)["outcome"] == "passed"
+    failed = run(Stage("b", (python, "-c", "raise SystemExit('no')"), 60), 60)
+    assert (failed["outcome"], "no" in failed["output"]) == ("failed", True)
+    assert run(Stage("c", ("no-such-tool",), 60), 60)["outcome"] == "absent"
+    assert run(Stage("d", (python, "-c", "import time; time.sleep(60)"), 1), 60)["outcome"] == "timed out"
+    assert run(Stage("e", (python, "-c", ""), 60), 0)["outcome"] == "left out"
+
+
+def test_untested_parts_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "run", lambda stage, left: {"outcome": "failed" if "tests" in stage.name else "passed"})
+    monkeypatch.setattr(gpu_roofs, "measured_roofs", lambda: ROOFS)
+    result = gpu.measured(PARTS, ["racecheck"], 60.0)
+    assert result["memorise"] == []
+    assert "racecheck of memorise" not in result["stages"]
+    assert "Not timed" in markdown(result, PARTS)
+    json.dumps(result)
+
+
+def test_tables_show_numbers_and_notes() -> None:
+    rates = gpu_memorise.rates((32, 16, 32), 4096, 1000, 0.1, ROOFS)
+    row = gpu_memorise.row("cuda", (32, 16, 32), 4096) | rates
+    short = gpu_memorise.row("vmap", (32, 16, 32), 65_536) | {"note": "OutOfMemoryError"}
+    text = markdown(fake_result([row, short]), PARTS)
+    assert "| cuda | (32, 16, 32) | 4,096 | 1,000 | 0.1 | 40,960,000 | 0.363 | 0.626 |" in text
+    assert "| vmap | (32, 16, 32) | 65,536 |" in text
+    assert "OutOfMemoryError |" in text
+    assert "Imagined GPU" in text
+    assert "50.0 TFLOP/s" in text
+
+
+def test_shares_are_of_the_specs_flops() -> None:
+    """The spec's target: 36 M model-steps/s at (32, 16, 32) are 40 % of 58 % of an H200's 67 TFLOP/s or so."""
+    rates = gpu_memorise.rates((32, 16, 32), 36_000_000, 1, 1.0, Roofs("", 67.0, 1.0))
+    assert rates["share_of_fma"] == pytest.approx(36e6 * 443_148 / 67e12)
+    assert 0.38 < rates["share_of_ceiling"] < 0.43
+
+
+def test_time_that_is_over_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = gpu_memorise.timings(ROOFS, lambda: 0.0)
+    assert len(rows) == len(list(gpu_memorise.cases())) + len(list(gpu_memorise.peers()))
+    assert all(row["note"].startswith("left out") for row in rows)
+    assert {row["models"] for row in rows if row["form"] == "cuda"} >= {528, 65_536}
+
+
+def test_a_form_that_fails_says_so() -> None:
+    def fail() -> dict[str, Any]:
+        raise RuntimeError("no memory\nmore")
+
+    assert gpu_memorise.timed(fail, "vmap", (1, 1, 1), 2)["note"] == "RuntimeError: no memory"
