@@ -1,4 +1,5 @@
-// The instruction sets the CPU kernels are compiled for, and which of them this machine has.
+// The instruction sets the CPU kernels are compiled for, and which of them this machine has. `avx512` includes VNNI, as
+// every such processor does but the first (Skylake-X), which takes avx2.
 #pragma once
 
 #include <string>
