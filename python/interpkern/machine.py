@@ -9,7 +9,20 @@ from pathlib import Path
 
 import torch
 
-NAMED_FEATURES = ("sse4_2", "avx", "fma", "avx2", "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni", "asimd", "sve", "sve2")
+NAMED_FEATURES = (
+    "sse4_2",
+    "avx",
+    "fma",
+    "avx2",
+    "avx512f",
+    "avx512dq",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vnni",
+    "asimd",
+    "sve",
+    "sve2",
+)
 """Those that decide which kernels run; others are not reported."""
 
 

@@ -1,5 +1,7 @@
 """The null passes against plain computations, and the coloured null against what it was fitted to."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -158,3 +160,13 @@ def test_a_planted_circle_has_its_share() -> None:
     circle = plant_circle(acts, NUMBERS, 0.5, 0.05, seed=4) - acts
     assert float(circle.square().sum() / (acts - acts.mean(0)).square().sum()) == pytest.approx(0.05)
     assert torch.linalg.matrix_rank(circle).item() == 2
+
+
+def test_surrogates_do_not_depend_on_the_signs_of_eigenvectors():
+    numbers = torch.arange(1, 81, dtype=torch.float64)
+    found = kernels(numbers, torch.full((80, 1), 80**-0.5, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    fit = fit_coloured(found, torch.randn(79, 4, generator=generator, dtype=torch.float64))
+    other = replace(fit, kernels=replace(found, roots=tuple(-root.flip(1) for root in found.roots)))
+    draws = [next(one.draws(7, torch.Generator().manual_seed(1))) for one in (fit, other)]
+    torch.testing.assert_close(draws[0], draws[1], rtol=0, atol=1e-5)

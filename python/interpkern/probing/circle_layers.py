@@ -41,8 +41,8 @@ class CircleLayers:
 
     @property
     def layer(self) -> int:
-        """Where a circle stands out most, among the layers where it is believed if there are any."""
-        return max(self.believed or self.tests, key=lambda layer: self._standing(layer)[0])
+        """Where a circle stands out most: among the layers where it is believed, else where rows are not duplicated."""
+        return max(self.believed or self._distinct or self.tests, key=lambda layer: self._standing(layer)[0])
 
     @property
     def strongest(self) -> CircleTest:
@@ -74,12 +74,16 @@ class CircleLayers:
             )
         if test.power < NEGLIGIBLE:
             found.append(f"it is {test.power:.2g} of the variance")
-        return (*found, *(warning for warning in test.warnings if "digit" in warning or "duplicated rows" in warning))
+        return (*found, *(warning for warning in test.warnings if "digit" in warning or _of_duplicates(warning)))
 
     def over_layers(self, layer: int) -> float:
         """p of a layer's statistic among the largest over layers of each surrogate."""
         null = torch.stack([self._standing(other)[1] for other in self.tests]).amax(dim=0)
         return (1 + int((null >= self._standing(layer)[0]).sum())) / (len(null) + 1)
+
+    @property
+    def _distinct(self) -> tuple[int, ...]:
+        return tuple(layer for layer, test in self.tests.items() if not any(map(_of_duplicates, test.warnings)))
 
     def _standing(self, layer: int) -> tuple[float, torch.Tensor]:
         """The layer's statistic and those of its surrogates, in standard deviations of the surrogates'."""
@@ -135,6 +139,10 @@ class CircleLayers:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the table of layers as parquet."""
         return save_table(path, self.to_pandas())
+
+
+def _of_duplicates(warning: str) -> bool:
+    return "duplicated rows" in warning
 
 
 def circles_by_layer(

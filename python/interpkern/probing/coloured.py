@@ -38,18 +38,19 @@ class Coloured:
         self, count: int, generator: torch.Generator, device: torch.device | None = None
     ) -> Iterator[torch.Tensor]:
         """(m, P, C) float32 surrogates, `count` in all, so many at a time as fit into memory."""
-        channels = next(len(root) for root in self.channel_roots if root is not None)
-        most = sets_at_once(len(self.whitener), channels)
+        used = [
+            (_symmetric(root), channel_root)
+            for root, channel_root in zip(self.kernels.roots, self.channel_roots, strict=True)
+            if channel_root is not None
+        ]
+        numbers, channels = len(self.whitener), len(used[0][1])
+        most = sets_at_once(numbers, channels)
         for start in range(0, count, most):
-            yield self._draw(min(most, count - start), channels, generator).to(device)
-
-    def _draw(self, count: int, channels: int, generator: torch.Generator) -> torch.Tensor:
-        total = torch.zeros(len(self.whitener), count, channels)
-        for root, channel_root in zip(self.kernels.roots, self.channel_roots, strict=True):
-            if channel_root is not None:
-                noise = torch.randn(root.shape[1], count, channels, generator=generator) @ channel_root
-                total += (root.float() @ noise.flatten(1)).reshape(total.shape)
-        return total
+            total = torch.zeros(numbers, min(most, count - start), channels)
+            for root, channel_root in used:
+                noise = torch.randn(total.shape, generator=generator) @ channel_root
+                total += (root @ noise.flatten(1)).reshape(total.shape)
+            yield total.to(device)
 
 
 def fit_coloured(kernels: Kernels, components: torch.Tensor) -> Coloured:
@@ -67,6 +68,11 @@ def fit_coloured(kernels: Kernels, components: torch.Tensor) -> Coloured:
         whitener = _whitener(kernels, stacked, sizes)
     sizes = _with_nugget(sizes)
     return Coloured(kernels, sizes, whitener, _channel_roots(kernels, sizes, whitener, components))
+
+
+def _symmetric(root: torch.Tensor) -> torch.Tensor:
+    """(m, m) float32 symmetric root, the one that does not depend on how eigenvectors came out."""
+    return (root / root.norm(dim=0) @ root.mT).float()
 
 
 def channel_whiteners(sets: torch.Tensor) -> torch.Tensor:
