@@ -30,6 +30,6 @@ class Machine:
 
 
 def _run(machine: Machine, problem: Problem, progress: Progress | None) -> Outcome:
-    function = native.load("_cpu")._memorise_as_on_a_gpu
+    function = partial(native.call, native.load("_cpu")._memorise_as_on_a_gpu)
     order = memorise_native.queue_order(problem)
     return memorise_native.call(function, problem, "cuda", order=order, progress=progress, **vars(machine))

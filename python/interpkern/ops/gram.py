@@ -122,8 +122,13 @@ class Gram:
             self._grow(first)
         self.atoms[first:] = rows
         if self._buffers.panels is not None and len(rows) > 0:
-            native.load("_cpu").add_atoms(
-                **self._buffers._asdict(), first=first, count=self._count, threads=self._threads, isa=native.isa()
+            native.call(
+                native.load("_cpu").add_atoms,
+                **self._buffers._asdict(),
+                first=first,
+                count=self._count,
+                threads=self._threads,
+                isa=native.isa(),
             )
 
     def _keeps_products(self, atoms: int) -> bool:

@@ -49,7 +49,8 @@ def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None
 def _run_cpu(problem: Problem, progress: Progress | None) -> Picks:
     size = (len(problem.x), problem.k)
     picks = Picks(torch.empty(size, dtype=torch.int32), torch.empty(size), torch.empty(size[:1]))
-    native.load("_cpu").matching_pursuit(
+    native.call(
+        native.load("_cpu").matching_pursuit,
         x=problem.x,
         **_prepared(problem, gram_pays(problem)),
         count=len(problem.atoms),
@@ -67,7 +68,8 @@ def _run_cpu(problem: Problem, progress: Progress | None) -> Picks:
 
 def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
     changed = torch.ones(len(problem.x), dtype=torch.bool)
-    native.load("_cpu").path_changes(
+    native.call(
+        native.load("_cpu").path_changes,
         x=problem.x,
         **_prepared(problem, False),
         count=len(problem.atoms),

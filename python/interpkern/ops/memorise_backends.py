@@ -1,5 +1,7 @@
 """The backends of `memorise`, in the order in which "auto" tries them."""
 
+from functools import partial
+
 import torch
 
 from interpkern import native
@@ -33,10 +35,8 @@ def largest_array(weights: Fields) -> int:
 
 
 def _run_cpu(problem: Problem, progress: Progress | None) -> Outcome:
-    module = native.load("_cpu")
-    return memorise_native.call(
-        module.memorise, problem, "cpu", threads=problem.threads, isa=native.isa(), progress=progress
-    )
+    function = partial(native.call, native.load("_cpu").memorise)
+    return memorise_native.call(function, problem, "cpu", threads=problem.threads, isa=native.isa(), progress=progress)
 
 
 CUDA_EVIDENCE = "compiled for sm_80, sm_90 and sm_120 and run thread by thread on the CPU; has not run on a GPU"

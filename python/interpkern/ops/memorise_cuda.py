@@ -1,5 +1,7 @@
 """The CUDA backend of `memorise`: what it takes, and how it is called."""
 
+from functools import partial
+
 import torch
 
 from interpkern import gpu, native
@@ -38,7 +40,7 @@ def run(problem: Problem, progress: Progress | None) -> Outcome:
     workspace = torch.empty(plan["workspace_bytes"], dtype=torch.uint8, device=device)
     order = memorise_native.queue_order(problem).to(device)
     return memorise_native.call(
-        module.memorise,
+        partial(native.call, module.memorise),
         problem,
         "cuda",
         order=order,
