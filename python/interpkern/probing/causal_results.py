@@ -16,8 +16,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+class _ReadOffEffect:
+    """What is read off the outcome of a replacement: another residual, or a direction projected out."""
+
+    effect: Outcome
+
+    @property
+    def delta_logit(self) -> torch.Tensor:
+        """(P,) logit of the answer with the replacement, less that without."""
+        return self.effect.delta_logit
+
+    @property
+    def logit_difference(self) -> torch.Tensor:
+        """(P,) logit of the counterfactual answer less that of the answer, with the replacement; NaN without one."""
+        return self.effect.logit_difference
+
+    @property
+    def kl(self) -> torch.Tensor:
+        """(P,) nats: KL(without || with the replacement)."""
+        return self.effect.kl
+
+    @property
+    def accuracy(self) -> float:
+        """Share of prompts whose most likely token is the answer, with the replacement."""
+        return float(self.effect.accuracy)
+
+
 @dataclass(frozen=True, eq=False)
-class PatchResult:
+class PatchResult(_ReadOffEffect):
     """What a model answers with another residual at a position."""
 
     layer: int
@@ -33,26 +59,6 @@ class PatchResult:
     """(P,) with the whole residual of `counterfactual_prompts`, the most that a patch here could do."""
     starts_at_layer: bool
     """Whether the blocks before the layer were left out."""
-
-    @property
-    def delta_logit(self) -> torch.Tensor:
-        """(P,) logit of the answer with the replacement, less that without."""
-        return self.effect.delta_logit
-
-    @property
-    def logit_difference(self) -> torch.Tensor:
-        """(P,) logit of the counterfactual answer less that of the answer, with the replacement; NaN without one."""
-        return self.effect.logit_difference
-
-    @property
-    def accuracy(self) -> float:
-        """Share of prompts whose most likely token is the answer, with the replacement."""
-        return float(self.effect.accuracy)
-
-    @property
-    def kl(self) -> torch.Tensor:
-        """(P,) nats: KL(before || with the replacement)."""
-        return self.effect.kl
 
     def to_pandas(self) -> pandas.DataFrame:
         """Means over the prompts, one row each for the patch, what was before, the floor and the ceiling."""
@@ -71,7 +77,7 @@ class PatchResult:
 
 
 @dataclass(frozen=True, eq=False)
-class AblationResult:
+class AblationResult(_ReadOffEffect):
     """What a model answers with a direction projected out, against matched controls and bounds."""
 
     layer: int
@@ -104,26 +110,6 @@ class AblationResult:
     def controls_apart(self) -> bool:
         """Whether the controls are orthogonal to the direction."""
         return float(self.control_overlap.max()) < 1e-9
-
-    @property
-    def delta_logit(self) -> torch.Tensor:
-        """(P,) logit of the answer with the direction projected out, less that before."""
-        return self.effect.delta_logit
-
-    @property
-    def logit_difference(self) -> torch.Tensor:
-        """(P,) logit of the counterfactual answer less that of the answer, after; NaN without one."""
-        return self.effect.logit_difference
-
-    @property
-    def kl(self) -> torch.Tensor:
-        """(P,) nats: KL(before || after)."""
-        return self.effect.kl
-
-    @property
-    def accuracy(self) -> float:
-        """Share of prompts whose most likely token is the answer, with the direction projected out."""
-        return float(self.effect.accuracy)
 
     @property
     def rank(self) -> int:
