@@ -8,7 +8,8 @@ from typing import Any
 import typer
 
 from interpkern.activations import Activations
-from interpkern.cli_itda_input import about, bridge_of, given, input_parameters, name_of, texts_of
+from interpkern.cli_itda_input import about, given, input_parameters, name_of, texts_of
+from interpkern.cli_model import bridge_of
 from interpkern.cli_options import option, options, with_options
 from interpkern.cli_output import folder, say, signs_of_life
 from interpkern.files import provenance

@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ import pandas
 
 from interpkern import data, models
 from interpkern.activations import Activations, collect
+from interpkern.cli_model import MODEL_HELP, bridge_of
 from interpkern.cli_options import argument, option, options
 from interpkern.cli_output import signs_of_life
-from interpkern.extras import need
 
 FROM_MODEL = ("model", "hook", "texts")
 SETS = " or ".join(data.NAMES)
@@ -33,7 +31,7 @@ def input_parameters() -> list[inspect.Parameter]:
         ),
         *options(Activations, leave_out=("verify",)),
         option("labels", Path | None, None, help="a .npy file of (N, 2) prompt ids and positions."),
-        option("model", str | None, None, help="a model to collect from first: its folder, or smollm2 or minilm."),
+        option("model", str | None, None, help=f"a model to collect from first: {MODEL_HELP}."),
         option("hook", str | None, None, help="with --model: the hook point, such as blocks.15.hook_resid_pre."),
         option(
             "texts",
@@ -100,20 +98,6 @@ def _collected(values: dict[str, Any], default_folder: Path | None) -> Activatio
         notes=f"texts: {values['texts'].name}",
         progress=signs_of_life("collect") if values["progress"] is None else values["progress"],
     )
-
-
-def bridge_of(model: str) -> Any:
-    """A TransformerLens bridge of a local folder, or of a model that `interpkern models get` knows."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    bridges = need("transformer_lens.model_bridge", "probe", "--model")
-    folder = Path(model)
-    if not folder.is_dir():
-        if model not in models.MODELS:
-            raise ValueError(f"model: {model} is no folder; expected one, or {' or '.join(models.MODELS)}")
-        folder = models.get(model, say=lambda line: print(line, file=sys.stderr, flush=True))
-    import torch
-
-    return bridges.TransformerBridge.boot_transformers(str(folder), dtype=torch.float32, device="cpu")
 
 
 def texts_of(path: Path) -> Iterator[str]:

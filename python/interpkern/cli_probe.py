@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from interpkern import data, models
-from interpkern.cli_itda_input import bridge_of
+from interpkern.cli_model import MODEL_HELP, bridge_of
 from interpkern.cli_options import option, options, with_options
 from interpkern.cli_output import folder, say, signs_of_life
 from interpkern.cli_probe_helix import HELIX
@@ -57,8 +57,15 @@ def _probed(values: dict[str, Any]) -> LogProbe:
     bridge = None if model is None else bridge_of(model)
     if file is None:
         return log_probe(bridge, **settings)
-    source = data.numbers(file) if file in data.NAMES and not Path(file).exists() else Path(file)
-    return log_probe(source, bridge=bridge, **settings)
+    return log_probe(_activations(file), bridge=bridge, **settings)
+
+
+def _activations(file: str) -> Any:
+    if Path(file).exists():
+        return Path(file)
+    if file not in data.NAMES:
+        raise ValueError(f"activations: {file} is not there; expected a file .safetensors, .npz or .npy, {SETS}")
+    return data.numbers(file)
 
 
 def _lines(found: LogProbe) -> list[str]:
@@ -70,7 +77,7 @@ def _lines(found: LogProbe) -> list[str]:
 LOG = with_options(
     log,
     [
-        option("model", str | None, None, help="the model: its folder, or smollm2 or minilm."),
+        option("model", str | None, None, help=f"the model: {MODEL_HELP}."),
         option(
             "activations",
             str | None,

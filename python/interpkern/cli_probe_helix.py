@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from interpkern.cli_itda_input import bridge_of
+from interpkern.cli_model import MODEL_HELP, bridge_of
 from interpkern.cli_options import option, options, with_options
 from interpkern.cli_output import folder, say, signs_of_life
 from interpkern.cli_probe_input import layers_of, numbers_of
@@ -72,7 +72,7 @@ def _lines(found: AdditionStudy) -> list[str]:
 HELIX = with_options(
     helix,
     [
-        option("model", str, "smollm2", help="the model: its folder, or smollm2 or minilm."),
+        option("model", str, "smollm2", help=f"the model: {MODEL_HELP}."),
         option("numbers", str, "0-99", help="the operands, each one token, such as 0-99."),
         option("layers", str | None, None, help="the layers, such as 0-5 or 1,10,20; by default all."),
         option("sites", str, "a,last", help="where: a, b and last, with commas between."),

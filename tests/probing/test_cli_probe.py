@@ -171,11 +171,14 @@ def test_helix_runs_its_whole_analysis_on_a_model_with_planted_truth(monkeypatch
     ("arguments", "words"),
     [
         ([], "error: model: expected --model, or --activations"),
-        (["--activations", "nothing.npz"], "error: path: expected a file"),
+        (["--activations", "nothing.npz"], "error: activations: nothing.npz is not there; expected a file"),
         (["--activations", "minilm", "--layers", "x"], "error: layers: expected integers"),
         (["--activations", "minilm", "--layers", "9"], "error: layer: expected one of 0, 1"),
         (["--activations", "minilm", "--null", "none"], "error: null: expected one of"),
-        (["--model", "nothing"], "error: model: nothing is no folder"),
+        (
+            ["--model", "nothing"],
+            "error: model: nothing is no folder; expected its folder, smollm2, minilm",
+        ),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments: list[str], words: str):
