@@ -75,6 +75,7 @@ def content(found: "LogProbe", figures: Mapping[str, Any]) -> dict[str, Any]:
         "circle_layer": circles.layer,
         "circle_sentence": _circle_sentence(found),
         "doubts": circles.doubts(circles.layer),
+        "planted": len(circles.detectable_to_pandas()) > 0,
         "permutation": _permutation_sentence(found),
         "many_layers": len(found.layers) > 1,
         "layers": html_table(LAYERS, found.layers_to_pandas().itertuples()),
@@ -261,7 +262,7 @@ LAYERS = (
     Column("period", 8, lambda row: f"{row.period:.3g}"),
     Column("power", 8, lambda row: f"{row.power:.1%}"),
     Column("octaves", 9, lambda row: f"{row.predicted:+.1%}"),
-    Column("best λ", 8, lambda row: f"{row.best_lambda:g}"),
+    Column("λ", 8, lambda row: f"{row.best_lambda:g}"),
 )
 """One row a layer."""
 

@@ -53,7 +53,7 @@ COLUMNS = (
     Column("answer", 24, lambda verdict: verdict.answer, left=True),
     Column("effect size", 40, lambda verdict: verdict.effect, left=True),
     Column("p under which null", 40, lambda verdict: verdict.chance, left=True),
-    Column("smallest effect seen", 40, lambda verdict: verdict.detectable, left=True),
+    Column("would have been seen", 40, lambda verdict: verdict.detectable, left=True),
 )
 """One row a Verdict."""
 
