@@ -10,8 +10,8 @@ import torch
 from interpkern import native
 from interpkern.reference.matching_pursuit import Prepared
 
-ALIGNED, ROOM = 4, 256
-"""On a GPU, rows are padded to a multiple of 16 bytes, and there is room for a multiple of 256 of them."""
+ALIGNED, ROOM = 16, 256
+"""On a GPU, rows are padded to a multiple of 16 numbers, and there is room for a multiple of 256 of them."""
 NUMBERS = 1 << 24
 """Of the atoms, taken to float64 at a time."""
 
