@@ -55,7 +55,7 @@ def test_the_interpreter_agrees() -> None:
     done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     summary = done.stdout.splitlines()[-1]
-    assert "28 passed" in summary
+    assert "29 passed" in summary
     assert "skipped" not in summary
 
 
@@ -178,6 +178,16 @@ def test_interpreted_fast_is_nearly_as_good() -> None:
     exact, fast = (run(x, atoms, 4, precision=precision) for precision in ("exact", "fast"))
     assert_well_formed(fast, 3, 4, 40, "mp")
     assert fvu(x, atoms, fast) == pytest.approx(fvu(x, atoms, exact), rel=within("FVU fast"))
+
+
+@interpreted
+def test_interpreted_dictionary_is_that_of_the_reference() -> None:
+    x = problem(14, 5, 1)[0]
+    settings = {"k": 2, "threshold": 0.2, "centre": False, "threads": 1}
+    ours, exact = (interpkern.ITDA(**settings, backend=backend).fit(x) for backend in ("triton", "reference"))
+    assert 2 < len(exact) < 14
+    assert torch.equal(ours.labels, exact.labels)
+    assert torch.equal(ours.atoms, exact.atoms)
 
 
 @interpreted
