@@ -56,7 +56,7 @@ def compiled(kernel: Any, call: Recorder, arch: int) -> Compiled:
     from triton.backends.compiler import GPUTarget
 
     options = {name: value for name, value in call.keywords.items() if name in OPTIONS}
-    constants = {name: value for name, value in call.keywords.items() if name not in OPTIONS}
+    constants = {name: value for name, value in call.keywords.items() if name not in OPTIONS} | _ones(kernel, call)
     signature = dict(zip(kernel.arg_names, map(_type, call.arguments), strict=False))
     signature |= dict.fromkeys(constants, "constexpr")
     source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=_known(kernel, call))
@@ -65,6 +65,12 @@ def compiled(kernel: Any, call: Recorder, arch: int) -> Compiled:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(made.asm["cubin"])
         return Compiled(made.metadata.shared, resource_usage(cubin)[0])
+
+
+def _ones(kernel: Any, call: Recorder) -> dict[str, int]:
+    """Arguments that are 1, for which a launch compiles a kernel of its own."""
+    pairs = zip(kernel.params, call.arguments, strict=False)
+    return {one.name: 1 for one, value in pairs if type(value) is int and value == 1 and not one.do_not_specialize}
 
 
 def _known(kernel: Any, call: Recorder) -> dict[tuple[int], list[list[Any]]]:

@@ -235,6 +235,38 @@ def imagined(D: int, M: int, k: int, method: str, *, nonnegative: bool = False, 
     return Problem(torch.zeros(2, D), torch.empty(M, D), k, method, nonnegative, 0.0, prepared, "exact")
 
 
+@pytest.mark.parametrize("massive", [1.0, 1e3])
+@pytest.mark.parametrize("width", [16, 768, 4096])
+def test_products_of_tensor_cores_are_within_their_bound(width: int, massive: float) -> None:
+    """As the hardware makes them at worst: numbers cut to TF32, every sum of DEPTH products cut to 24 bits."""
+    x, atoms = gaussian(40, width, 40)
+    x[:, 3] *= massive
+    atoms[:20] = normalize(x[:20].sign() * x[:20].abs().sqrt(), dim=1)
+    exact = (x.double() * atoms.double()).sum(1)
+    parts = []
+    for numbers in (x, atoms):
+        high = cut(numbers, 13)
+        parts.append((high.double(), cut(numbers - high, 13).double()))
+    (a, b), (c, d) = parts
+    depth, total = matching_pursuit_triton.DEPTH, torch.zeros(40)
+    for start in range(0, width, depth):
+        some = torch.zeros(40)
+        for left, right in ((a, d), (b, c), (a, c)):
+            for at in range(start, min(start + depth, width)):
+                some = cut((some.double() + left[:, at] * right[:, at]).float(), 1)
+        total = total + some
+    call = replace(imagined(width, 40, 4, "mp", gram=False), x=x)
+    bound = matching_pursuit_triton.limits(call)[2]
+    off = (total.double() - exact).abs() / norms(x)
+    assert off.max() <= bound
+    assert bound <= 3e-5
+
+
+def cut(numbers: torch.Tensor, bits: int) -> torch.Tensor:
+    """Float32 numbers without their last bits."""
+    return (numbers.view(torch.int32) & -(1 << bits)).view(torch.float32)
+
+
 GRAM, RESIDUALS = "pursue_on_gram", "pick_from_peaks"
 COMPILED = [
     ("products", imagined(33, 67, 5, "mp")),

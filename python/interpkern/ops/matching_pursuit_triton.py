@@ -24,8 +24,9 @@ TILE = 2048
 """Correlations that a program has in registers at a time."""
 COMPILER = {"num_warps": 8, "maxnreg": 255}
 """Without a word about its registers, the assembler of sm_90 stops at half as many, and spills."""
-WIDE_UNIT, DEEP_UNIT = 2.0**-20, 2.0**-24
-"""Error of a product with an atom, relative to the sample: of its three parts in TF32, and for every number summed."""
+PRODUCT_ERROR, SUM_ERROR = 2.0**-17, 2.0**-24
+"""Of a product of a sample with an atom, relative to the sample: half of it for what three products in TF32 leave out
+of one in float32, half for sums of DEPTH numbers by tensor cores; and for each sum of these."""
 
 
 class Chunk(NamedTuple):
@@ -107,7 +108,8 @@ def power(size: int, least: int = 16) -> int:
 
 def limits(problem: Problem) -> torch.Tensor:
     """(3,) float64, relative to a sample: the residual that is enough, rounding level, the error of a product."""
-    error = WIDE_UNIT + DEEP_UNIT * problem.x.shape[1] if problem.precision == "exact" else 0.0
+    sums = problem.x.shape[1] / DEPTH + 1
+    error = PRODUCT_ERROR + SUM_ERROR * sums if problem.precision == "exact" else 0.0
     numbers = [max(problem.tol, problem.level), problem.level, error]
     return torch.tensor(numbers, dtype=torch.float64, device=problem.x.device)
 
@@ -121,7 +123,7 @@ def _pursue_on_gram(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
     side = -(-count // ROOM) * ROOM
     correlations = torch.empty(rows, side, device=chunk.x.device)
     products.products[_tiles(rows, side)](
-        chunk.x, prepared.rows, correlations, rows, count, width, side, **tile_options(problem)
+        chunk.x, prepared.rows, correlations, rows, count, width, side, 1.0, **tile_options(problem)
     )
     programs = min(rows, PROGRAMS * gpu.multiprocessors(chunk.x.device))
     sizes = (rows, count, width, problem.k, slots(problem), side, prepared.products.stride(0))
@@ -156,7 +158,7 @@ def _pursue_residuals(problem: Problem, prepared: Prepared, chunk: Chunk) -> Non
 
     for step in range(problem.k):
         products.peaks[_tiles(rows, count)](
-            rounded, prepared.rows, tops, places, seconds, rows, count, width, blocks,
+            rounded, prepared.rows, tops, places, seconds, rows, count, width, blocks, 1.0,
             NONNEGATIVE=problem.nonnegative, **tile_options(problem),
         )  # fmt: skip
         pick(step, last=False)
