@@ -60,18 +60,15 @@ def run(problem: Problem, progress: Progress | None) -> Picks:
     """Pursue on torch's current stream of the samples' device; the host waits for each chunk."""
     size, device = (len(problem.x), problem.k), problem.x.device
     prepared = prepared_on_gpu(problem, products=gram_pays(problem))
-    on_gram = prepared.products is not None and len(problem.atoms) <= MAX_GRAM_ATOMS
     picks = Picks(
         torch.empty(size, dtype=torch.int32, device=device),
         torch.empty(size, device=device),
         torch.empty(size[:1], device=device),
     )
     done = 0
-    for chunk in chunks(problem, picks, prepared.rows.shape[1], on_gram=on_gram):
-        path = chunk.picks.indices
-        (_pursue_on_gram if on_gram else _pursue_residuals)(problem, prepared, chunk)
-        if problem.method == "mp_refit":
-            _refit(problem, prepared, chunk, path.clone())
+    for chunk in chunks(problem, picks, prepared):
+        with gpu.on(device):
+            _pursue(problem, prepared, chunk)
         gpu.wait(device)
         done += len(chunk.x)
         if progress:
@@ -79,9 +76,22 @@ def run(problem: Problem, progress: Progress | None) -> Picks:
     return picks
 
 
-def chunks(problem: Problem, picks: Picks, width: int, *, on_gram: bool) -> Iterator[Chunk]:
+def _pursue(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
+    (_pursue_on_gram if on_gram(problem, prepared) else _pursue_residuals)(problem, prepared, chunk)
+    if problem.method == "mp_refit":
+        _refit(problem, prepared, chunk, chunk.picks.indices.clone())
+
+
+def on_gram(problem: Problem, prepared: Prepared) -> bool:
+    """Whether the Gram form is taken."""
+    return prepared.products is not None and len(problem.atoms) <= MAX_GRAM_ATOMS
+
+
+def chunks(problem: Problem, picks: Picks, prepared: Prepared) -> Iterator[Chunk]:
     """The samples in chunks, of which no bit depends."""
-    numbers = CORRELATIONS // len(problem.atoms) if on_gram else STATES // (2 * slots(problem) ** 2 + width)
+    width = prepared.rows.shape[1]
+    states = STATES // (2 * slots(problem) ** 2 + width)
+    numbers = CORRELATIONS // len(problem.atoms) if on_gram(problem, prepared) else states
     rows = max(1, min(MOST_ROWS, numbers))
     for start in range(0, len(problem.x), rows):
         window = slice(start, start + rows)

@@ -31,7 +31,8 @@ class _Decode(torch.autograd.Function):
     def forward(context: Any, indices: torch.Tensor, coefficients: torch.Tensor, atoms: torch.Tensor) -> torch.Tensor:
         parts = (indices.contiguous(), coefficients.contiguous(), atoms.contiguous())
         context.save_for_backward(*parts)
-        return _decoded(*parts)
+        with gpu.on(atoms.device):
+            return _decoded(*parts)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -39,14 +40,14 @@ class _Decode(torch.autograd.Function):
         context: Any, gradient: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         indices, coefficients, atoms = context.saved_tensors
-        whole = gradient.contiguous()
-        of_coefficients = _dots(indices, atoms, whole) if context.needs_input_grad[1] else None
-        of_atoms = _atom_gradient(indices, coefficients, len(atoms), whole) if context.needs_input_grad[2] else None
-        return (
-            None,
-            None if of_coefficients is None else of_coefficients.to(coefficients.dtype),
-            None if of_atoms is None else of_atoms.to(atoms.dtype),
-        )
+        whole, (_, wants_coefficients, wants_atoms) = gradient.contiguous(), context.needs_input_grad
+        of_coefficients = of_atoms = None
+        with gpu.on(atoms.device):
+            if wants_coefficients:
+                of_coefficients = _dots(indices, atoms, whole).to(coefficients.dtype)
+            if wants_atoms:
+                of_atoms = _atom_gradient(indices, coefficients, len(atoms), whole).to(atoms.dtype)
+        return None, of_coefficients, of_atoms
 
 
 def _decoded(indices: torch.Tensor, coefficients: torch.Tensor, atoms: torch.Tensor) -> torch.Tensor:
