@@ -116,7 +116,7 @@ def _chosen(largest, place, second, bound, least, c_row, side, atoms, d, width, 
     return tl.where(_size(best, NONNEGATIVE) > least, best_index, NONE), best
 
 
-@triton.jit(do_not_specialize=["rows", "k"])
+@triton.jit(do_not_specialize=["rows", "count", "k", "slots"])
 def pursue_on_gram(
     x, units, correlations, atoms, gram, indices, values, residual_norm, matrices, vectors, r_memory,
     limits, rows, count, width, k, slots, side, gram_stride,
@@ -192,7 +192,7 @@ def pursue_on_gram(
         sample += tl.num_programs(0)
 
 
-@triton.jit(do_not_specialize=["steps", "k"])
+@triton.jit(do_not_specialize=["steps", "count", "blocks", "k", "slots"])
 def pick_from_peaks(
     x, units, residuals, rounded_residuals, made, top, place_of_top, second, atoms,
     indices, values, residual_norm, matrices, vectors, limits,
@@ -263,7 +263,7 @@ def pick_from_peaks(
                 tl.store(made + sample, steps + 1)
 
 
-@triton.jit(do_not_specialize=["rows", "k"])
+@triton.jit(do_not_specialize=["rows", "k", "slots"])
 def refit(
     x, units, atoms, path, indices, values, residual_norm, matrices, vectors, limits,
     rows, width, k, slots,

@@ -25,7 +25,7 @@ def _tile_products(x, atoms, row, atom, rows, count, width, one,
     return sums
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "count"])
 def products(x, atoms, out, rows, count, width, out_stride, one,
              PRECISION: tl.constexpr, ROWS: tl.constexpr, ATOMS: tl.constexpr, DEPTH: tl.constexpr):  # fmt: skip
     """out (rows, out_stride) = x times the atoms, NaN where there is no atom."""
@@ -36,7 +36,7 @@ def products(x, atoms, out, rows, count, width, out_stride, one,
     tl.store(out + place, sums, mask=(row < rows)[:, None] & (atom < out_stride))
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "count", "blocks"])
 def peaks(x, atoms, top, place_of_top, second, rows, count, width, blocks, one,
           NONNEGATIVE: tl.constexpr, PRECISION: tl.constexpr,
           ROWS: tl.constexpr, ATOMS: tl.constexpr, DEPTH: tl.constexpr):  # fmt: skip

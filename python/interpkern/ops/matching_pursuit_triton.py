@@ -51,7 +51,7 @@ def why_not(problem: Problem | None) -> str | None:
         return f"keeps a residual in registers: D may be {MOST_WIDTH:,} at most, and is {width:,}"
     if atoms > MOST_ATOMS:
         return f"keeps the best of each {ATOMS} atoms in registers: M may be {MOST_ATOMS:,} at most, and is {atoms:,}"
-    if slots(problem) > MOST_SLOTS:
+    if problem.method != "mp" and min(problem.k, atoms) > MOST_SLOTS:
         return f"does least squares on at most {MOST_SLOTS} atoms, and k is {problem.k:,}"
     return gpu.why_not_triton(problem.x)
 
@@ -107,8 +107,8 @@ def scaled(x: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def slots(problem: Problem) -> int:
-    """Atoms that a sample's least squares can have."""
-    return 1 if problem.method == "mp" else min(problem.k, len(problem.atoms))
+    """Atoms that a sample's least squares have room for, whatever M, since each size is compiled for."""
+    return 1 if problem.method == "mp" else min(problem.k, MOST_SLOTS)
 
 
 def power(size: int, least: int = 16) -> int:
@@ -140,7 +140,7 @@ def _pursue_on_gram(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
     kernels.pursue_on_gram[(programs,)](
         chunk.x, chunk.units, correlations, prepared.rows, prepared.products, *chunk.picks,
         *_own(problem, programs, width, chunk.x.device), limits(problem), *sizes,
-        **_kind(problem), TILE=min(TILE, power(side)), **_sides(problem, width), **COMPILER,
+        **_kind(problem), TILE=TILE, **_sides(problem, width), **COMPILER,
     )  # fmt: skip
 
 
