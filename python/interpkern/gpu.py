@@ -26,11 +26,16 @@ def why_not_cuda(*tensors: torch.Tensor) -> str | None:
 
 def why_not_triton(*tensors: torch.Tensor) -> str | None:
     """Why Triton cannot take these tensors, or None; without tensors, whether it is there at all."""
-    if find_spec("triton") is None:
+    if not _has_triton():
         return "triton is not installed; it is in the extra `triton`"
     if interpreting():
         return None
     return _no_device() or _elsewhere(*tensors)
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def interpreting() -> bool:
