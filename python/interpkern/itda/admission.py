@@ -18,6 +18,8 @@ from interpkern.itda.rows import Rows
 from interpkern.ops.sparse_code import SparseCode
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024
+GPU_BLOCK = 256
+"""On a GPU, which encodes so many rows in the time of one, no block is smaller."""
 FEW, MANY = 0, 2
 ROUNDING = 1e-12
 """Relative loss that float32 leaves of a row which is a sum of atoms; no threshold is below it."""
@@ -59,9 +61,9 @@ class Admission:
 
     def test(self, rows: Rows) -> int:
         """Test centred float32 rows in order; returns how many were tested before the dictionary was full."""
-        done = 0
+        done, least = 0, SMALLEST_BLOCK if rows.values.device.type == "cpu" else GPU_BLOCK
         while done < len(rows) and not self.atoms.full:
-            block = rows[done : done + self._block]
+            block = rows[done : done + max(self._block, least)]
             before = len(self.atoms)
             done += self._test_block(block)
             self._adapt(len(self.atoms) - before)
