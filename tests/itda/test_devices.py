@@ -13,8 +13,9 @@ from interpkern.ops.sparse_code import SparseCode
 from tests.fake_gpu import FakeGPU, OnGPU
 from tests.itda.problems import SETTINGS, activations, built, labels_for, same
 
-READ_BACK = {"Digest.update", "nonnegative_least_squares"}
-"""Who may read rows back: what hashes them, and the reference, which solves non-negative least squares on the host."""
+READ_BACK = {"Digest.update", "nonnegative_least_squares", "refit"}
+"""Who may read more than that back: what hashes the rows; and the reference, which lists the picks of a refit on the
+host, and solves non-negative least squares there."""
 
 
 @pytest.fixture

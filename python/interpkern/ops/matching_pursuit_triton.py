@@ -89,10 +89,10 @@ def on_gram(problem: Problem, prepared: Prepared) -> bool:
 
 def chunks(problem: Problem, picks: Picks, prepared: Prepared) -> Iterator[Chunk]:
     """The samples in chunks, of which no bit depends."""
-    width = prepared.rows.shape[1]
-    states = STATES // (2 * slots(problem) ** 2 + width)
-    numbers = CORRELATIONS // len(problem.atoms) if on_gram(problem, prepared) else states
-    rows = max(1, min(MOST_ROWS, numbers))
+    atoms, width = len(problem.atoms), prepared.rows.shape[1]
+    correlations = CORRELATIONS // (atoms if on_gram(problem, prepared) else 4 * -(-atoms // ATOMS))
+    states = MOST_ROWS if on_gram(problem, prepared) else STATES // (2 * slots(problem) ** 2 + width)
+    rows = max(1, min(MOST_ROWS, correlations, states))
     for start in range(0, len(problem.x), rows):
         window = slice(start, start + rows)
         yield Chunk(*scaled(problem.x[window], width), Picks(*(part[window] for part in picks)))
