@@ -55,8 +55,15 @@ def test_the_interpreter_agrees() -> None:
     done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     summary = done.stdout.splitlines()[-1]
-    assert "29 passed" in summary
+    assert "26 passed" in summary
     assert "skipped" not in summary
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the least side of a Gram, for the interpreter's sake."""
+    if gpu.interpreting():
+        monkeypatch.setattr(matching_pursuit_triton, "TILE", 256)
 
 
 def run(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: Any) -> SparseCode:
@@ -71,10 +78,16 @@ def both_forms(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: Any) ->
 
 
 @interpreted
-@pytest.mark.parametrize("nonnegative", SIGNS)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("make", "shape"), [(problem, (3, 7, 9, 4)), (gaussian, (1, 9, 131, 5))])
-def test_interpreted_codes_follow_float64(make: Callable, shape: tuple[int, ...], method: str, nonnegative) -> None:
+@pytest.mark.parametrize(
+    ("make", "shape", "method", "nonnegative"),
+    [
+        *((problem, (3, 7, 9, 4), method, sign) for method in METHODS for sign in (False, True)),
+        *((gaussian, (1, 9, 131, 5), method, False) for method in METHODS),
+    ],
+)
+def test_interpreted_codes_follow_float64(
+    make: Callable, shape: tuple[int, ...], method: str, nonnegative: bool
+) -> None:
     N, D, M, k = shape
     x, atoms = make(N, D, M)
     settings = {"method": method, "nonnegative": nonnegative}
@@ -182,10 +195,10 @@ def test_interpreted_fast_is_nearly_as_good() -> None:
 
 @interpreted
 def test_interpreted_dictionary_is_that_of_the_reference() -> None:
-    x = problem(14, 5, 1)[0]
+    x = problem(10, 5, 1)[0]
     settings = {"k": 2, "threshold": 0.2, "centre": False, "threads": 1}
     ours, exact = (interpkern.ITDA(**settings, backend=backend).fit(x) for backend in ("triton", "reference"))
-    assert 2 < len(exact) < 14
+    assert 2 < len(exact) < 10
     assert torch.equal(ours.labels, exact.labels)
     assert torch.equal(ours.atoms, exact.atoms)
 
@@ -271,11 +284,11 @@ GRAM, RESIDUALS = "pursue_on_gram", "pick_from_peaks"
 COMPILED = [
     ("products", imagined(33, 67, 5, "mp")),
     ("peaks", imagined(33, 67, 5, "mp", gram=False)),
-    (GRAM, imagined(768, 32_768, 32, "mp")),
     (GRAM, imagined(33, 67, 5, "omp")),
     ("refit", imagined(33, 67, 5, "mp_refit")),
 ]
 LARGEST = [
+    (GRAM, imagined(768, 32_768, 32, "mp")),
     (GRAM, imagined(4096, 16_384, 128, "omp")),
     (GRAM, imagined(4096, 300, 128, "omp", nonnegative=True)),
     (RESIDUALS, imagined(4096, 300, 128, "omp", nonnegative=True, gram=False)),
