@@ -29,7 +29,7 @@ TAIL = 4000
 
 @dataclass(frozen=True)
 class Part:
-    """What one operation adds; a second one is one more line in PARTS."""
+    """What one operation or lab adds; another one is one more line in PARTS."""
 
     name: str
     tests: tuple[str, ...]
@@ -48,6 +48,7 @@ PARTS = (
         "test_every_knob_follows_float64 and cuda",
         "benchmarks.gpu_memorise",
     ),
+    Part("itda", ("tests/itda/test_itda_on_gpu.py",), "few_rows", "benchmarks.gpu_itda"),
 )
 
 

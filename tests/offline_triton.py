@@ -56,15 +56,31 @@ def compiled(kernel: Any, call: Recorder, arch: int) -> Compiled:
     from triton.backends.compiler import GPUTarget
 
     options = {name: value for name, value in call.keywords.items() if name in OPTIONS}
-    constants = {name: value for name, value in call.keywords.items() if name not in OPTIONS}
+    constants = {name: value for name, value in call.keywords.items() if name not in OPTIONS} | _ones(kernel, call)
     signature = dict(zip(kernel.arg_names, map(_type, call.arguments), strict=False))
     signature |= dict.fromkeys(constants, "constexpr")
-    source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=_known(kernel, call))
     made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(made.asm["cubin"])
         return Compiled(made.metadata.shared, resource_usage(cubin)[0])
+
+
+def _ones(kernel: Any, call: Recorder) -> dict[str, int]:
+    """Arguments that are 1, for which a launch compiles a kernel of its own."""
+    pairs = zip(kernel.params, call.arguments, strict=False)
+    return {one.name: 1 for one, value in pairs if type(value) is int and value == 1 and not one.do_not_specialize}
+
+
+def _known(kernel: Any, call: Recorder) -> dict[tuple[int], list[list[Any]]]:
+    """What a launch tells the compiler of its arguments: which are multiples of 16."""
+    known = {}
+    for number, (parameter, argument) in enumerate(zip(kernel.params, call.arguments, strict=False)):
+        place = argument.data_ptr() if isinstance(argument, torch.Tensor) else argument
+        if not parameter.do_not_specialize and isinstance(place, int) and place % 16 == 0:
+            known[number,] = [["tt.divisibility", 16]]
+    return known
 
 
 def _type(argument: Any) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import gpu, gpu_memorise, gpu_roofs
+from benchmarks import gpu, gpu_itda, gpu_memorise, gpu_roofs
 from benchmarks.gpu import PARTS, Part, Stage, markdown, run, stages
 from benchmarks.gpu_roofs import Roofs
 from interpkern.ops import BACKENDS
@@ -24,14 +25,15 @@ def fake_result(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "machine": machine,
         "stages": outcomes,
         "gpu": vars(ROOFS),
+        **{part.name: [] for part in PARTS},
         "memorise": rows,
     }
 
 
-def test_every_part_is_an_operation_and_its_tests_are_there() -> None:
+def test_every_part_is_an_operation_or_a_lab_and_its_tests_are_there() -> None:
     root = Path(gpu.__file__).resolve().parent.parent
     for part in PARTS:
-        assert part.name in BACKENDS
+        assert part.name in {*BACKENDS, "itda"}
         assert all((root / file).exists() for file in part.tests)
 
 
@@ -97,3 +99,29 @@ def test_a_form_that_fails_says_so() -> None:
         raise RuntimeError("no memory\nmore")
 
     assert gpu_memorise.timed(fail, "vmap", (1, 1, 1), 2)["note"] == "RuntimeError: no memory"
+
+
+def test_itda_is_timed_on_each_backend_and_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = gpu_itda.timings(ROOFS, lambda: 0.0)
+    assert [(row["backend"], row["method"]) for row in rows] == list(gpu_itda.cases())
+    assert all(row["note"].startswith("left out") for row in rows)
+    absent = gpu_itda.timings(ROOFS, lambda: 1e3)
+    assert all(row["note"] for row in absent) or torch.cuda.is_available()
+    assert "| cuda | omp |" in markdown(fake_result([]) | {"itda": rows}, PARTS)
+
+
+def test_a_fit_is_timed_at_a_threshold_for_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on the CPU, where a dictionary of 150 atoms is wanted of 6,000 rows."""
+    for name, value in {"ATOMS": 150, "PILOT": 8, "PICKS": 4, "WIDTH": 24}.items():
+        monkeypatch.setattr(gpu_itda, name, value)
+    x = gpu_itda.activations(6000, 24, torch.device("cpu"))
+    assert x.shape == (6000, 24)
+    found = gpu_itda.timed("cpu", "omp", x)
+    assert found["same_as_reference"] == "yes"
+    assert 75 <= found["atoms"] <= 150
+    assert found["rows_per_second"] == pytest.approx(found["rows"] / found["seconds"])
+    monkeypatch.setattr(gpu_itda, "same_as_reference", lambda *arguments: False)
+    assert "seconds" not in gpu_itda.timed("cpu", "omp", x)
+    monkeypatch.setattr(gpu_itda, "same_as_reference", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gpu_itda.timed("cpu", "omp", x)

@@ -80,6 +80,15 @@ def test_fit_writes_the_dictionary_of_the_api(rows: Path, dictionary: Path):
     assert found.data["id"] == str(rows)
 
 
+def test_fit_on_a_device_of_this_machine(rows: Path, dictionary: Path, tmp_path: Path):
+    code, output = invoke("fit", rows, *SMALL, "--device", "cpu", "--out", tmp_path / "here")
+    assert code == 0, output
+    assert torch.equal(ITDA.from_pretrained(tmp_path / "here").atoms, ITDA.from_pretrained(dictionary).atoms)
+    code, output = invoke("fit", rows, *SMALL, "--device", "nowhere", "--out", tmp_path / "there")
+    assert code == 2
+    assert "device: expected a device of this machine" in output
+
+
 def test_fit_takes_shipped_sets_and_shows_their_atoms(tmp_path: Path):
     code, output = invoke("fit", "minilm", "--k", "2", "--max-atoms", "40", "--out", tmp_path / "minilm")
     assert code == 0, output

@@ -34,7 +34,7 @@ def fit(values: dict[str, Any]) -> None:
     activations = given(values, default_folder=out.with_name(f"{out.name}-activations"))
     start = time.perf_counter()
     itda.fit(
-        activations,
+        activations if values["device"] is None else activations.to(values["device"]),
         data_id=values["data_id"] or name_of(values),
         checkpoint=values["checkpoint"],
         checkpoint_every=values["checkpoint_every"],
@@ -83,6 +83,7 @@ FIT = with_options(
         *input_parameters(),
         *options(ITDA),
         *options(ITDA.fit),
+        option("device", str | None, None, help="where to build: cpu, cuda or cuda:1; the rows are uploaded to a GPU."),
         option("out", Path, inspect.Parameter.empty, help="folder for the dictionary, which SAELens can load as well."),
         option("json", bool, False, help="print only JSON."),
     ],

@@ -3,8 +3,10 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -24,11 +26,16 @@ def why_not_cuda(*tensors: torch.Tensor) -> str | None:
 
 def why_not_triton(*tensors: torch.Tensor) -> str | None:
     """Why Triton cannot take these tensors, or None; without tensors, whether it is there at all."""
-    if find_spec("triton") is None:
+    if not _has_triton():
         return "triton is not installed; it is in the extra `triton`"
     if interpreting():
         return None
     return _no_device() or _elsewhere(*tensors)
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def interpreting() -> bool:
@@ -62,6 +69,11 @@ def stream(device: torch.device) -> int:
 def multiprocessors(device: torch.device) -> int:
     """How many multiprocessors a GPU has; 1 stands for the interpreter's machine."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a GPU the current one, which is where Triton launches its kernels; nothing for the CPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def wait(device: torch.device) -> None:

@@ -227,12 +227,11 @@ def choice(name: str, value: Any, options: Sequence[str]) -> str:
 
 
 def device(name: str, value: Any) -> torch.device:
-    """`value` as a device of this machine: "cpu", "cuda", "cuda:1" or a torch.device."""
+    """`value` as a device of this machine, with its number: "cpu", "cuda", "cuda:1" or a torch.device."""
     if not isinstance(value, (str, torch.device)):
         raise DTypeError(f"{name}: expected a device such as 'cpu' or 'cuda:0', got {_shown(value)}")
     try:
-        found = torch.device(value)
-        torch.empty(0, device=found)
+        found = torch.empty(0, device=torch.device(value)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{name}: expected a device of this machine, got {str(value)!r} ({reason})") from None

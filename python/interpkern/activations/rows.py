@@ -31,7 +31,7 @@ class Rows:
 
     def finite(self, *, skip: bool) -> "Rows":
         """The rows without NaN or infinity, or where `skip` is off an error that names the others."""
-        finite = torch.isfinite(self.activations).all(dim=1)
+        finite = torch.isfinite(self.activations).all(dim=1).cpu()
         if bool(finite.all()):
             return self
         if skip:

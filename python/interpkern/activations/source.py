@@ -20,9 +20,11 @@ from interpkern.activations.rows import Rows, check_width, integers, joined
 from interpkern.activations.saving import save_rows
 from interpkern.activations.stream import Stream, piece_rows
 from interpkern.activations.tokenising import words
+from interpkern.activations.uploading import uploaded
 from interpkern.errors import DTypeError
 from interpkern.files import as_path
 from interpkern.validation import choice, integer
+from interpkern.validation import device as check_device
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 NONFINITE = ("keep", "refuse", "skip")
@@ -68,6 +70,7 @@ class Activations:
         tokenizer: Any = None,
         verify: bool = True,
     ) -> None:
+        self._device: torch.device | None = None
         self._tokenizer = tokenizer
         self._vocabulary: Mapping[int, str] = {}
         self._stream: Stream | None = None
@@ -93,6 +96,20 @@ class Activations:
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()
+
+    def to(self, device: str | torch.device) -> "Activations":
+        """The same source, whose batches come on "cuda" or "cuda:1", so that what reads them works there.
+
+        They are uploaded as they are stored, through two pinned buffers while the batch before is worked on.
+
+        Example:
+            >>> Activations(torch.randn(100, 16)).to("cpu").tensor().device
+            device(type='cpu')
+        """
+        found = object.__new__(Activations)
+        found.__dict__ = dict(self.__dict__)
+        found._device = check_device("device", device)
+        return found
 
     @property
     def rereadable(self) -> bool:
@@ -124,11 +141,14 @@ class Activations:
             nonfinite: keep rows with NaN or infinity, as stored; refuse them by name; or skip them.
 
         Returns:
-            Iterator: (n, D) activations as stored, float64 as float32, and (n, 2) int64 labels.
+            Iterator: (n, D) activations as stored, float64 as float32, on the device of `to` or where they lie; and
+            (n, 2) int64 labels on the CPU.
         """
         size = integer("size", size, 1)
         rule = choice("nonfinite", nonfinite, NONFINITE)
-        return ((rows.activations, rows.labels) for rows in self._groups(rule, size))
+        groups = self._groups(rule, size)
+        groups = groups if self._device is None else uploaded(groups, self._device)
+        return ((rows.activations, rows.labels) for rows in groups)
 
     def tensor(self) -> torch.Tensor:
         """All (N, D) activations in memory, as `batches` gives them."""
@@ -148,8 +168,8 @@ class Activations:
         if not self.rereadable:
             raise ValueError("sha256: this source can be read once; write it to a folder with .save() first")
         values, marks, form = hashlib.sha256(), hashlib.sha256(), ""
-        for batch, labels in self.batches():
-            values.update(batch.contiguous().view(torch.uint8).numpy().data)
+        for batch, labels in ((rows.activations, rows.labels) for rows in self._groups("keep", CHUNK)):
+            values.update(batch.cpu().contiguous().view(torch.uint8).numpy().data)
             marks.update(labels.contiguous().numpy().data)
             form = f"{batch.dtype} {batch.shape[1]}"
         return hashlib.sha256(form.encode() + values.digest() + marks.digest()).hexdigest()
@@ -184,7 +204,10 @@ class Activations:
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table of all rows: prompt_id, position, norm, and token_id and token where they are known."""
-        norms = [torch.linalg.vector_norm(batch, dim=1, dtype=torch.float32) for batch, _ in self.batches()]
+        norms = [
+            torch.linalg.vector_norm(rows.activations, dim=1, dtype=torch.float32).cpu()
+            for rows in self._groups("keep", CHUNK)
+        ]
         prompts, positions = self._labels().T.numpy()
         table = pandas.DataFrame(
             {"prompt_id": prompts, "position": positions, "norm": torch.cat([torch.empty(0), *norms]).numpy()}

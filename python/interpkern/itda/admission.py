@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from interpkern.itda.atoms import Atoms
-from interpkern.itda.pursuit import Pursuit, norms
+from interpkern.itda.devices import host, norms, put, take
+from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import Rows
 from interpkern.ops.sparse_code import SparseCode
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024
+GPU_BLOCK = 256
+"""On a GPU, which encodes so many rows in the time of one, no block is smaller."""
 FEW, MANY = 0, 2
 ROUNDING = 1e-12
 """Relative loss that float32 leaves of a row which is a sum of atoms; no threshold is below it."""
@@ -58,9 +61,9 @@ class Admission:
 
     def test(self, rows: Rows) -> int:
         """Test centred float32 rows in order; returns how many were tested before the dictionary was full."""
-        done = 0
+        done, least = 0, SMALLEST_BLOCK if rows.values.device.type == "cpu" else GPU_BLOCK
         while done < len(rows) and not self.atoms.full:
-            block = rows[done : done + self._block]
+            block = rows[done : done + max(self._block, least)]
             before = len(self.atoms)
             done += self._test_block(block)
             self._adapt(len(self.atoms) - before)
@@ -101,8 +104,12 @@ class _Block:
         self._threshold = admission.threshold
         self._fails = numpy.zeros(len(rows), bool)
         self._stale = numpy.ones(len(rows), bool)
-        size = (len(rows), admission.pursuit.k)
-        self._code = SparseCode(torch.full(size, -1, dtype=torch.int32), torch.zeros(size), torch.zeros(len(rows)))
+        size, device = (len(rows), admission.pursuit.k), rows.values.device
+        self._code = SparseCode(
+            torch.full(size, -1, dtype=torch.int32, device=device),
+            torch.zeros(size, device=device),
+            torch.zeros(len(rows), device=device),
+        )
 
     def next_failing(self, start: int) -> int:
         """The first row from `start` that fails, or the number of rows."""
@@ -128,14 +135,13 @@ class _Block:
             return
         code = SparseCode(*(part[start:] for part in _parts(self._code)))
         changed = self._pursuit.changed(self.values[start:], self._gram, code, known=known, tol=self._threshold.tol)
-        self._stale[start:] |= changed.numpy()
+        self._stale[start:] |= host(changed)
 
     def _encode(self, due: NDArray[numpy.int64]) -> None:
-        values = torch.from_numpy(self.values.numpy()[due])  # NumPy's indexing, as PyTorch's wakes its threads
-        code = self._pursuit.encode(values, self._gram, tol=self._threshold.tol)
+        code = self._pursuit.encode(take(self.values, due), self._gram, tol=self._threshold.tol)
         for kept, found in zip(_parts(self._code), _parts(code), strict=True):
-            kept.numpy()[due] = found.numpy()
-        self.losses[due] = self._threshold.losses(code.residual_norm.numpy(), self.norms[due])
+            put(kept, due, found)
+        self.losses[due] = self._threshold.losses(host(code.residual_norm), self.norms[due])
         self._fails[due] = self._threshold.exceeded(self.losses[due], self.norms[due])
         self._stale[due] = False
 

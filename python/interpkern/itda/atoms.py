@@ -24,11 +24,18 @@ RECORD = numpy.dtype(
 class Atoms:
     """Unit rows and their records; `append` is the only way in, and takes both."""
 
-    def __init__(self, width: int, limit: int | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        limit: int | None = None,
+        threads: int | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self.limit = limit
         self._threads = threads
-        self._rows = torch.empty(0, width)
+        self._rows = torch.empty(0, width, device=device)
         self._gram: Gram | None = None
+        self._copies: dict[torch.device, Gram] = {}
         self._records = numpy.empty(0, RECORD)
         self._count = 0
 
@@ -41,7 +48,7 @@ class Atoms:
         threads: int | None = None,
     ) -> "Atoms":
         """Atoms that were built before; their (M, D) rows and their records are copied."""
-        new = cls(atoms.shape[1], limit, threads)
+        new = cls(atoms.shape[1], limit, threads, atoms.device)
         new._rows = atoms.clone(memory_format=torch.contiguous_format)
         new._records, new._count = records.copy(), len(records)
         return new
@@ -77,9 +84,21 @@ class Atoms:
             self._rows = self._rows[:0]
         return self._gram
 
+    def gram_on(self, device: torch.device) -> Gram:
+        """Those that are on this device; a copy is made where they are on another, and kept until atoms come."""
+        if device == self.values.device:
+            return self.gram
+        if device not in self._copies or len(self._copies[device]) != len(self):
+            self._copies[device] = Gram(self.values.to(device), threads=self._threads)
+        return self._copies[device]
+
+    def to(self, device: torch.device) -> "Atoms":
+        """A copy on a device."""
+        return Atoms.restored(self.values.to(device), self.records, self.limit, self._threads)
+
     @property
     def values(self) -> torch.Tensor:
-        """(M, D) float32 unit rows; a view, not to be written to."""
+        """(M, D) float32 unit rows, where the rows that they were made of lay; a view, not to be written to."""
         return self._rows if self._gram is None else self._gram.atoms
 
     @property

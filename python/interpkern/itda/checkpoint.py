@@ -11,6 +11,7 @@ import torch
 from interpkern.files import as_path, write_atomically
 from interpkern.itda.atoms import Atoms
 from interpkern.itda.construction import Construction, Counts, Digest
+from interpkern.itda.devices import same
 from interpkern.itda.packing import columns_of, pack, records_of, unpack
 from interpkern.itda.rows import Rows
 from interpkern.validation import integer
@@ -50,7 +51,7 @@ class Checkpoint:
             "counts": asdict(construction.counts),
             "data": construction.digest.hex(),
         }
-        tensors = {"atoms": construction.atoms.values, "mean": construction.mean}
+        tensors = {"atoms": construction.atoms.values.cpu(), "mean": construction.mean.cpu()}
         write_atomically(self.path, pack(tensors | columns_of(construction.atoms.records), about))
         self._written_at = construction.counts.rows_seen
 
@@ -87,7 +88,7 @@ class Checkpoint:
                     f"checkpoint: {self.path} is of another fit, with {name}={found.get(name)!r} instead of"
                     f" {wanted[name]!r}; choose another directory, or remove the file"
                 )
-        if not torch.equal(mean, fresh.mean):
+        if not same(mean, fresh.mean):
             raise self._other_data("their mean differs")
 
     def _skipped(

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 
 import numpy
 import torch
+from numpy.typing import NDArray
 
 from interpkern.itda.admission import Admission, Threshold
 from interpkern.itda.atoms import Atoms
+from interpkern.itda.devices import column_sums, host, norms
 from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import MASSIVE, Rows
 from interpkern.itda.settings import Settings
@@ -30,9 +32,9 @@ class Digest:
         self._values, self._labels = hashlib.sha256(before.encode()), hashlib.sha256()
 
     def update(self, rows: Rows) -> None:
-        """Take in float32 rows."""
+        """Take in float32 rows; the only use of rows on a GPU for which they are read back."""
         self._rows += len(rows)
-        self._values.update(rows.values.numpy().data)
+        self._values.update(host(rows.values).data)
         self._labels.update(rows.labels.contiguous().numpy().data)
 
     def copy(self) -> "Digest":
@@ -116,7 +118,8 @@ class Construction:
         digest: Digest | None = None,
         counts: Counts | None = None,
     ) -> None:
-        atoms = Atoms(len(mean), settings.max_atoms, pursuit.threads) if atoms is None else atoms
+        if atoms is None:
+            atoms = Atoms(len(mean), settings.max_atoms, pursuit.threads, mean.device)
         self.settings, self.mean = settings, mean
         self.admission = Admission(atoms, pursuit, Threshold(threshold, settings.relative))
         self.digest = Digest() if digest is None else digest
@@ -137,6 +140,7 @@ class Construction:
         if self.atoms.full or len(raw) == 0:
             return
         rows = raw.finite(skip=self.settings.skip_nonfinite)
+        self.move(rows.values.device)
         centred = rows.with_values(rows.values - self.mean)
         if self.settings.mode == "fast":
             centred = self.admission.failing(centred)
@@ -151,6 +155,23 @@ class Construction:
             rows_seen=seen,
             skipped=before.skipped + seen - before.rows_seen - len(rows),
             batch_rows=max(before.batch_rows, len(raw)) if self.settings.mode == "fast" else 0,
+        )
+
+    def move(self, device: torch.device) -> None:
+        """Bring the atoms and the mean to where the rows are."""
+        if self.mean.device != device:
+            self.admission.atoms, self.mean = self.atoms.to(device), self.mean.to(device)
+
+    def on(self, device: torch.device) -> "Construction":
+        """A copy on a device."""
+        return Construction(
+            self.settings,
+            self.mean.to(device),
+            self.admission.pursuit,
+            threshold=self.threshold,
+            atoms=self.atoms.to(device),
+            digest=self.digest.copy(),
+            counts=self.counts,
         )
 
     def mark(self) -> Mark:
@@ -184,7 +205,7 @@ def mean_of(
     total, count = None, 0
     for raw in chunks:
         rows = raw.finite(skip=skip, name=name)
-        added = rows.values.numpy().sum(axis=0, dtype=numpy.float64)
+        added = column_sums(rows.values)
         total = added if total is None else total + added
         count += len(rows)
         if digest is not None:
@@ -200,22 +221,18 @@ def typical_mean(read: Callable[[], Iterable[Rows]], *, skip: bool, digest: Dige
     In some language models a few tokens are a hundred times as long as the rest, and would be the mean. `read` gives
     the chunks, and gives them again where there are such tokens.
     """
-    norms: list[numpy.ndarray] = []
+    found: list[NDArray[numpy.float64]] = []
 
     def noted() -> Iterator[Rows]:
         for raw in read():
             rows = raw.finite(skip=skip)
-            norms.append(_norms(rows))
+            found.append(norms(rows.values))
             yield rows
 
     mean = mean_of(noted(), skip=skip, digest=digest)
-    known = numpy.concatenate(norms)
+    known = numpy.concatenate(found)
     limit = MASSIVE * numpy.median(known)
     if limit == 0 or known.max() <= limit:
         return mean
     chunks = (raw.finite(skip=skip) for raw in read())
-    return mean_of((rows[torch.from_numpy(_norms(rows) <= limit)] for rows in chunks), skip=skip)
-
-
-def _norms(rows: Rows) -> numpy.ndarray:
-    return numpy.linalg.norm(rows.values.numpy().astype(numpy.float64), axis=1)
+    return mean_of((rows[torch.from_numpy(norms(rows.values) <= limit)] for rows in chunks), skip=skip)

@@ -107,7 +107,7 @@ def ce_score(
 
     def reconstructed(values: torch.Tensor) -> torch.Tensor:
         encode = partial(itda.encode, progress=False) if isinstance(itda, ITDA) else itda.encode
-        rebuilt: torch.Tensor = itda.decode(encode(values.cpu()))
+        rebuilt: torch.Tensor = itda.decode(encode(values if isinstance(itda, ITDA) else values.cpu()))
         return rebuilt.to(values)
 
     with evaluating(bridge), reporting(progress, "ce score", " texts") as report:

@@ -251,8 +251,9 @@ class CrosscoderITDA(FittedCrosscoder):
             >>> crosscoder.encode({3: torch.randn(5, 8)}, sites=[3]).indices.shape
             torch.Size([5, 4])
         """
-        view = self._view(sites)
-        rows = check_rows("x", x, view.space.sites, known=self._sites, widths=view.space.widths)
+        seen = self._fitted[1].only(check_chosen(sites, self._sites))
+        rows = check_rows("x", x, seen.sites, known=self._sites, widths=seen.widths)
+        view = self._view(sites, next(iter(rows.values())).device)
         with reporting(progress, "crosscoder encode", " rows") as report:
             return encoding.encode("x", rows, view, self._pursuit, precision=precision, report=report)
 
@@ -285,7 +286,11 @@ class CrosscoderITDA(FittedCrosscoder):
         check_finite("x", rows)
         return {
             site: encoding.refit(
-                code, values, space.only([site]), self.site_atoms[site], nonnegative=self.settings.nonnegative
+                code,
+                values,
+                space.only([site]),
+                self.site_atoms[site].to(values.device),
+                nonnegative=self.settings.nonnegative,
             )
             for site, values in rows.items()
         }
@@ -306,7 +311,7 @@ class CrosscoderITDA(FittedCrosscoder):
         for site in chosen:
             one = codes.get(site, code)
             encoding.check_code("code" if one is code else named("code", site), one)
-            decoded[site] = space.leave(site, one.decode(self.site_atoms[site]))
+            decoded[site] = space.leave(site, one.decode(self.site_atoms[site].to(one.coefficients.device)))
         return decoded
 
     def fvu(self, x: Any, *, sites: Sequence[Site] | None = None, refit: bool = False) -> dict[Site, float]:
@@ -317,8 +322,9 @@ class CrosscoderITDA(FittedCrosscoder):
             sites: those that codes are taken from; None takes all, and one predicts the others from it.
             refit: fit each site for itself on the shared picks, as `refit_sites` does.
         """
-        view, refitted = self._view(sites), boolean("refit", refit)
-        return fvu(x, self._fitted[1], self.atoms, view, self._pursuit, refitted=refitted)
+        check_chosen(sites, self._sites)
+        refitted, space = boolean("refit", refit), self._fitted[1]
+        return fvu(x, space, self.atoms, lambda device: self._view(sites, device), self._pursuit, refitted=refitted)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
         """Write crosscoder.safetensors and, in the folder joint, what ITDA.save_pretrained writes.

@@ -117,7 +117,7 @@ def compare_with_separate(
                 shared=shared[site],
                 refit=refit[site],
                 separate=separate.fvu(test[site]),
-                separate_split=encoding.fvu(test[site], separate._built.atoms.gram, separate.mean, few),
+                separate_split=encoding.fvu(test[site], separate._built.atoms, separate.mean, few),
                 atoms=len(separate),
             )
         )

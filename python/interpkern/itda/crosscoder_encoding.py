@@ -38,12 +38,12 @@ class View:
     """(M',) float32, what norm they have there out of 1."""
 
     @classmethod
-    def of(cls, atoms: Atoms, space: Space, sites: Sequence[Site], threads: int | None) -> "View":
-        """That of some sites; of all sites, the atoms as they are."""
+    def of(cls, atoms: Atoms, space: Space, sites: Sequence[Site], device: torch.device, threads: int | None) -> "View":
+        """That of some sites on a device; of all sites, the atoms as they are."""
         if tuple(sites) == space.sites:
-            numbers = torch.arange(len(atoms), dtype=torch.int32)
-            return cls(space, atoms.gram, numbers, torch.ones(len(atoms)))
-        rows = space.select(atoms.values, sites)
+            numbers = torch.arange(len(atoms), dtype=torch.int32, device=device)
+            return cls(space, atoms.gram_on(device), numbers, torch.ones(len(atoms), device=device))
+        rows = space.select(atoms.values.to(device), sites)
         norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         kept = norms >= LEAST_NORM
         unit = (rows[kept].double() / norms[kept, None]).float()
@@ -102,7 +102,7 @@ def refit(
     for start in range(0, max(len(code), 1), size):
         window = slice(start, start + size)
         part = _distinct(SparseCode(*(getattr(code, name)[window] for name in PARTS)))
-        rows = space.enter(values[window].to("cpu", torch.float32)).double()
+        rows = space.enter(values[window].to(torch.float32)).double()
         codes.append(_fitted(part, rows, atoms, nonnegative=nonnegative))
     return joined(codes)
 
@@ -147,7 +147,7 @@ def _distinct(code: SparseCode) -> SparseCode:
     same = code.indices[:, :, None] == code.indices[:, None, :]
     first = same.int().argmax(2)
     summed = torch.zeros_like(code.coefficients).scatter_add(1, first, code.coefficients)
-    kept = (first == torch.arange(code.indices.shape[1])) & (code.indices >= 0)
+    kept = (first == torch.arange(code.indices.shape[1], device=first.device)) & (code.indices >= 0)
     order = (~kept).int().sort(dim=1, stable=True).indices
     indices = code.indices.where(kept, -1).gather(1, order)
     return replace(code, indices=indices, coefficients=(summed * kept).gather(1, order))

@@ -90,7 +90,7 @@ class Exclusivity:
 def shares_of(site_atoms: Mapping[Site, torch.Tensor]) -> torch.Tensor:
     """(M, L) float64 squared norms at each site, out of those over all sites."""
     squares = torch.stack([atoms.double().square().sum(1) for atoms in site_atoms.values()], 1)
-    return squares / squares.sum(1, keepdim=True)
+    return (squares / squares.sum(1, keepdim=True)).cpu()
 
 
 def share_columns(sites: tuple[Site, ...], shares: torch.Tensor) -> dict[str, numpy.ndarray]:

@@ -27,7 +27,7 @@ class FittedCrosscoder(Built):
         self._joint: ITDA | None = None
         self._space: Space | None = None
         self._facts: Facts = {}
-        self._views: dict[tuple[Site, ...], View] = {}
+        self._views: dict[tuple[tuple[Site, ...], torch.device], View] = {}
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -111,9 +111,9 @@ class FittedCrosscoder(Built):
         joint, space = self._fitted
         return Stored(joint, space, self.settings.centre, self._standard.scales is not None, self._facts)
 
-    def _view(self, sites: Sequence[Site] | None) -> View:
-        """The atoms as some sites see them, made once for each choice."""
+    def _view(self, sites: Sequence[Site] | None, device: torch.device) -> View:
+        """The atoms as some sites see them, made once for each choice and device."""
         space, chosen = self._fitted[1], check_chosen(sites, self._sites)
-        if chosen not in self._views:
-            self._views[chosen] = View.of(self._built.atoms, space, chosen, self._pursuit.threads)
-        return self._views[chosen]
+        if (chosen, device) not in self._views:
+            self._views[chosen, device] = View.of(self._built.atoms, space, chosen, device, self._pursuit.threads)
+        return self._views[chosen, device]

@@ -11,6 +11,7 @@ from interpkern.errors import DTypeError
 from interpkern.itda.construction import CHUNK, Digest
 from interpkern.itda.crosscoder_sites import Site, Space, entries, named
 from interpkern.itda.crosscoder_streams import SiteStream
+from interpkern.itda.devices import column_squares, column_sums
 from interpkern.itda.rows import rechunked
 from interpkern.itda.settings import check_width
 from interpkern.validation import FLOATS, Dimensions
@@ -59,8 +60,8 @@ def moments_of(stream: SiteStream, *, skip: bool) -> Moments:
     digest = Digest() if stream.may_differ else None
     for raw in rechunked(stream.batches(), CHUNK):
         rows = stream.finite(raw, widths, skip=skip)
-        total += rows.values.numpy().sum(axis=0, dtype=numpy.float64)
-        squares += numpy.square(rows.values.numpy(), dtype=numpy.float64).sum(axis=0)
+        total += column_sums(rows.values)
+        squares += column_squares(rows.values)
         count += len(rows)
         if digest is not None:
             digest.update(rows)

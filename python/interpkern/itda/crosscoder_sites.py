@@ -70,12 +70,12 @@ class Space:
 
     def enter(self, raw: torch.Tensor) -> torch.Tensor:
         """(n, sum of D_l) float32 rows in the units of the activations, as joint rows."""
-        return (raw - self.mean) * self.factors
+        return (raw - self.mean.to(raw.device)) * self.factors.to(raw.device)
 
     def leave(self, site: Site, values: torch.Tensor) -> torch.Tensor:
         """(n, D_l) columns of one site, back in the units of the activations."""
         at = self.sites.index(site)
-        return values * (self.scales[at] / self.weights[at]) + self.means[at]
+        return values * (self.scales[at] / self.weights[at]) + self.means[at].to(values.device)
 
 
 def columns_of(sites: Sequence[Site], widths: Sequence[int]) -> dict[Site, slice]:
@@ -141,6 +141,7 @@ def check_rows(
         site: check_values(named(name, site), one) for site, one in entries(name, value, sites, known=known).items()
     }
     check_counts(name, {site: len(values) for site, values in rows.items()})
+    check_devices(name, rows)
     for values, site, width in zip(rows.values(), sites, widths or (), strict=False):
         check_width(named(name, site), values.shape[1], width, "the atoms")
     return rows
@@ -157,9 +158,20 @@ def check_counts(name: str, counts: Mapping[Site, int]) -> None:
             )
 
 
+def check_devices(name: str, rows: Mapping[Site, torch.Tensor]) -> None:
+    """Refuse sites on different devices."""
+    first = next(iter(rows))
+    for site, values in rows.items():
+        if values.device != rows[first].device:
+            raise ValueError(
+                f"{named(name, site)}: expected device {rows[first].device} to match {named(name, first)}, got"
+                f" {values.device}; move one with .to()"
+            )
+
+
 def beside(rows: Mapping[Site, torch.Tensor]) -> torch.Tensor:
-    """(n, sum of D_l) float32 on the CPU."""
-    parts = [values.to("cpu", torch.float32) for values in rows.values()]
+    """(n, sum of D_l) float32 where the rows lie."""
+    parts = [values.to(torch.float32) for values in rows.values()]
     return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts, 1)
 
 

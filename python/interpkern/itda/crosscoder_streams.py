@@ -13,6 +13,7 @@ from interpkern.itda.crosscoder_sites import (
     Site,
     beside,
     check_counts,
+    check_devices,
     check_rows,
     columns_of,
     entries,
@@ -84,6 +85,7 @@ class SiteStream:
             widths = batch.widths if widths is None else widths
             for site, found, wanted in zip(self.sites, batch.widths, widths, strict=True):
                 check_width(named(batch.name, site), found, wanted, "the first batch")
+            check_devices(batch.name, batch.values)
             yield Batch(beside(batch.values), batch.labels)
 
     def _reading(self) -> Iterator[SiteBatch]:

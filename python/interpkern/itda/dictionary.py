@@ -24,6 +24,7 @@ from interpkern.itda.storage import Stored
 from interpkern.itda.streams import Stream, open_stream
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress, reporting
+from interpkern.validation import device as check_device
 
 CHECKPOINT_EVERY = 65_536
 UNKNOWN = {"id": None, "model": None, "hook": None, "tokenizer_sha256": None}
@@ -35,6 +36,9 @@ class ITDA(Built):
     A row of activations becomes an atom when the dictionary as it stands at the row's turn leaves more of it than
     `threshold`. In exact mode the dictionary depends on the rows, their order and the settings alone: batches and
     threads don't show.
+
+    Everything happens where the activations lie: those on a GPU are never moved but to be hashed, and the dictionary
+    and its Gram grow there.
 
     Args:
         k: picks of a sample at most.
@@ -230,13 +234,14 @@ class ITDA(Built):
         """
         built = self._built
         with reporting(progress, "itda encode", " rows") as report:
-            return encoding.encode(x, built.atoms.gram, built.mean, self._pursuit, precision=precision, report=report)
+            return encoding.encode(x, built.atoms, built.mean, self._pursuit, precision=precision, report=report)
 
     def decode(self, code: SparseCode) -> torch.Tensor:
-        """(N, D) float32 activations of codes: the sum of their atoms, plus the mean."""
+        """(N, D) float32 activations of codes, where these lie: the sum of their atoms, plus the mean."""
         if not isinstance(code, SparseCode):
             raise DTypeError(f"code: expected the SparseCode of encode, got {type(code).__name__}")
-        return code.decode(self.atoms) + self.mean
+        device = code.coefficients.device
+        return code.decode(self._built.atoms.gram_on(device).atoms) + self.mean.to(device)
 
     def fvu(self, x: Any) -> float:
         """Fraction of variance unexplained: sum ||x - x_hat||^2 / sum ||x - mean of x||^2, both over all rows of x.
@@ -244,11 +249,27 @@ class ITDA(Built):
         The sums are in float64; x is anything that `fit` takes and that can be read twice.
         """
         built = self._built
-        return encoding.fvu(x, built.atoms.gram, built.mean, self._pursuit)
+        return encoding.fvu(x, built.atoms, built.mean, self._pursuit)
+
+    def to(self, device: str | torch.device) -> "ITDA":
+        """The same dictionary on "cpu", "cuda" or "cuda:1"; `partial_fit` brings it back to where its rows are.
+
+        Encoding and decoding need it on no device in particular: they happen where their input lies.
+
+        Example:
+            >>> ITDA(k=4).fit(torch.randn(100, 8)).to("cpu").atoms.device
+            device(type='cpu')
+        """
+        wanted = check_device("device", device)
+        if wanted == self.mean.device:
+            return self
+        new = copy(self)
+        new._construction = self._built.on(wanted)
+        return new
 
     @property
     def atoms(self) -> torch.Tensor:
-        """(M, D) float32 unit rows: centred activations; a view, not to be written to."""
+        """(M, D) float32 unit rows: centred activations, on the device of those; a view, not to be written to."""
         return self._built.atoms.values
 
     @property
@@ -292,9 +313,9 @@ class ITDA(Built):
             Stored(
                 settings=self._settings,
                 threshold=built.threshold,
-                atoms=built.atoms.values,
+                atoms=built.atoms.values.cpu(),
                 records=built.atoms.records,
-                mean=built.mean,
+                mean=built.mean.cpu(),
                 counts=built.counts,
                 data=dict(self.data),
             ),

@@ -6,6 +6,7 @@ import torch
 
 from interpkern.errors import DTypeError
 from interpkern.itda.construction import Construction, Counts, Digest
+from interpkern.itda.devices import same
 from interpkern.itda.dictionary import ITDA
 from interpkern.itda.rows import Rows
 
@@ -33,7 +34,7 @@ def merge(a: ITDA, b: ITDA) -> ITDA:
         True
     """
     _check(a, b)
-    ours, theirs = a._built, b._built
+    ours, theirs = a._built, b.to(a.mean.device)._built
     counts = Counts(
         rows_seen=ours.counts.rows_seen + theirs.counts.rows_seen,
         skipped=ours.counts.skipped + theirs.counts.skipped,
@@ -49,7 +50,7 @@ def merge(a: ITDA, b: ITDA) -> ITDA:
         counts=counts,
     )
     records = theirs.atoms.records
-    norm = torch.from_numpy(records["source_norm"].copy()).float()
+    norm = torch.from_numpy(records["source_norm"].copy()).float().to(a.mean.device)
     rows = Rows(
         theirs.atoms.values * norm[:, None],
         theirs.atoms.labels,
@@ -68,5 +69,5 @@ def _check(a: ITDA, b: ITDA) -> None:
     for name, wanted in ours.items():
         if theirs[name] != wanted:
             raise ValueError(f"b: expected {name}={wanted!r} as a has, got {theirs[name]!r}; build both alike")
-    if not torch.equal(a.mean, b.mean):
+    if not same(a.mean, b.mean):
         raise ValueError("b: expected the mean of a; build both with one vector as centre, or centre=False")

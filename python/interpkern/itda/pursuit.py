@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy
 import torch
-from numpy.typing import NDArray
 
+from interpkern.itda.devices import norms
 from interpkern.ops.gram import Gram
-from interpkern.ops.matching_pursuit import matching_pursuit, path_changes
+from interpkern.ops.matching_pursuit import matching_pursuit, paths_in_doubt
 from interpkern.ops.matching_pursuit_backends import BACKENDS
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.validation import choice, integer
@@ -31,8 +30,9 @@ class Pursuit:
     def encode(self, x: torch.Tensor, gram: Gram, *, tol: float | None = None, precision: str = "exact") -> SparseCode:
         """The codes of (N, D) float32 rows; without atoms, rows stay as they are."""
         if len(gram) == 0:
-            indices = torch.full((len(x), self.k), -1, dtype=torch.int32)
-            return SparseCode(indices, torch.zeros(indices.shape), torch.from_numpy(norms(x)).float())
+            indices = torch.full((len(x), self.k), -1, dtype=torch.int32, device=x.device)
+            size = torch.from_numpy(norms(x)).float().to(x.device)
+            return SparseCode(indices, torch.zeros(indices.shape, device=x.device), size)
         return matching_pursuit(
             x,
             gram.atoms,
@@ -48,8 +48,8 @@ class Pursuit:
         )
 
     def changed(self, x: torch.Tensor, gram: Gram, code: SparseCode, *, known: int, tol: float | None) -> torch.Tensor:
-        """(N,) bool: which codes over the first `known` atoms are others now."""
-        return path_changes(
+        """(N,) bool: which codes over the first `known` atoms may be others now."""
+        return paths_in_doubt(
             x,
             gram.atoms,
             code,
@@ -61,8 +61,3 @@ class Pursuit:
             backend=self.backend,
             threads=self.threads,
         )
-
-
-def norms(x: torch.Tensor) -> NDArray[numpy.float64]:
-    """(N,) norms of float32 rows; NumPy sums every row in the same order whatever rows are beside it."""
-    return numpy.sqrt(numpy.square(x.numpy(), dtype=numpy.float64).sum(axis=1))

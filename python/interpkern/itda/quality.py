@@ -112,6 +112,7 @@ def metrics(itda: ITDA, x: Any, *, massive_above: float = MASSIVE, progress: Pro
     if not isinstance(itda, ITDA):
         raise DTypeError(f"itda: expected a fitted ITDA, got {type(itda).__name__}")
     limit = number("massive_above", massive_above, 1.0)
+    itda = itda.to("cpu")
     stream = open_stream(x, name="x")
     if not stream.repeatable:
         raise ValueError("x: expected something that can be read twice, got an iterator; put its batches in a list")
@@ -135,7 +136,7 @@ def metrics(itda: ITDA, x: Any, *, massive_above: float = MASSIVE, progress: Pro
 
 def _rows(stream: Stream, itda: ITDA) -> Iterator[Rows]:
     for rows in rechunked(stream.batches(), CHUNK):
-        yield rows.finite(skip=itda.settings.skip_nonfinite, name="x")
+        yield rows.on_host().finite(skip=itda.settings.skip_nonfinite, name="x")
 
 
 def _norms(stream: Stream, itda: ITDA) -> tuple[NDArray[numpy.float64], torch.Tensor]:

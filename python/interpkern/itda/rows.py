@@ -18,7 +18,7 @@ class Rows:
     """Some rows of a stream, in order."""
 
     values: torch.Tensor
-    """(n, D) floating point."""
+    """(n, D) floating point, on any device; what is beside them lies on the CPU."""
     labels: torch.Tensor
     """(n, 2) int64, prompt id and position."""
     tokens: torch.Tensor
@@ -38,14 +38,18 @@ class Rows:
         return replace(self, values=values)
 
     def as_float32(self) -> "Rows":
-        """The rows as contiguous float32 on the CPU; a copy only where they are not."""
-        return self.with_values(self.values.to("cpu", torch.float32).contiguous())
+        """The rows as contiguous float32 where they lie; a copy only where they are not."""
+        return self.with_values(self.values.to(torch.float32).contiguous())
+
+    def on_host(self) -> "Rows":
+        """The same on the CPU."""
+        return self.with_values(self.values.cpu())
 
     def finite(self, *, skip: bool, name: str = "activations") -> "Rows":
         """The finite rows where `skip` is set, else all of them or an error that names the first that is not finite."""
         if is_finite(self.values):
             return self
-        good = torch.isfinite(self.values).all(1)
+        good = torch.isfinite(self.values).all(1).cpu()
         if not skip:
             bad = self[~good]
             prompt, position = bad.labels[0].tolist()

@@ -85,7 +85,8 @@ class SAEBenchITDA(torch.nn.Module):
             raise DTypeError(f"itda: expected a fitted ITDA, got {type(itda).__name__}")
         self.itda, self.split_signs = itda, boolean("split_signs", split_signs)
         self.dtype, self.device = DTYPES[choice("dtype", dtype, tuple(DTYPES))], torch.device("cpu")
-        atoms = torch.cat([itda.atoms, -itda.atoms]) if self.split_signs else itda.atoms.clone()
+        atoms = itda.atoms.to(self.device, copy=True)
+        atoms = torch.cat([atoms, -atoms]) if self.split_signs else atoms
         hook = _known("hook_name", hook_name, itda.data["hook"])
         self.cfg = SAEBenchConfig(
             model_name=_known("model_name", model_name, itda.data["model"]),
@@ -100,7 +101,8 @@ class SAEBenchITDA(torch.nn.Module):
             dataset_path=itda.data["id"] or "",
         )
         self.W_dec, self.W_enc = self._weights(atoms), self._weights(atoms.T.contiguous())
-        self.b_dec, self.b_enc = self._weights(itda.mean.clone()), self._weights(torch.zeros(len(atoms)))
+        self.b_dec = self._weights(itda.mean.to(self.device, copy=True))
+        self.b_enc = self._weights(torch.zeros(len(atoms)))
 
     def _weights(self, values: torch.Tensor) -> torch.nn.Parameter:
         return torch.nn.Parameter(values.to(self.dtype), requires_grad=False)
@@ -124,7 +126,7 @@ class SAEBenchITDA(torch.nn.Module):
         return self.decode(self.encode(x))
 
     def to(self, *args: Any, **kwargs: Any) -> "SAEBenchITDA":
-        """Move the weights and codes, as torch.nn.Module.to does; encoding stays where the dictionary is."""
+        """Move the weights and codes, as torch.nn.Module.to does; encoding happens where its input lies."""
         super().to(*args, **kwargs)
         self.device, self.dtype = self.W_dec.device, self.W_dec.dtype
         self.cfg.device, self.cfg.dtype = str(self.device), short(self.dtype)

@@ -143,7 +143,8 @@ def to_sae(itda: ITDA) -> ITDASAE:
         >>> to_sae(ITDA(k=4).fit(torch.randn(200, 8))).cfg.d_in  # doctest: +SKIP
         8
     """
-    sae = ITDASAE(ITDASAEConfig.from_dict(saelens_cfg(_fitted(itda))))
+    itda = _fitted(itda)
+    sae = ITDASAE(ITDASAEConfig.from_dict(saelens_cfg(itda)))
     sae.load_state_dict({"W_dec": itda.atoms.clone(), "b_dec": itda.mean.clone()}, assign=True)
     return sae
 
@@ -170,7 +171,8 @@ def to_matching_pursuit_sae(itda: ITDA, *, method: str | None = None) -> Any:
         >>> to_matching_pursuit_sae(itda).cfg.max_iterations  # doctest: +SKIP
         4
     """
-    own = _fitted(itda).settings.method
+    itda = _fitted(itda)
+    own = itda.settings.method
     if method is not None:
         choice("method", method, ("mp",))
     elif own != "mp":
@@ -196,5 +198,4 @@ def to_matching_pursuit_sae(itda: ITDA, *, method: str | None = None) -> Any:
 def _fitted(itda: Any) -> ITDA:
     if not isinstance(itda, ITDA):
         raise DTypeError(f"itda: expected a fitted ITDA, got {type(itda).__name__}")
-    itda.atoms  # noqa: B018
-    return itda
+    return itda.to("cpu")

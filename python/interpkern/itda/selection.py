@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from interpkern.errors import DTypeError
 from interpkern.itda.atoms import Atoms
 from interpkern.itda.construction import Construction
+from interpkern.itda.devices import norms
 from interpkern.itda.dictionary import ITDA
-from interpkern.itda.pursuit import Pursuit, norms
+from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import Rows, joined
 from interpkern.itda.settings import check_width
 from interpkern.itda.streams import open_stream
@@ -63,8 +64,8 @@ def refine(
             terminal.
 
     Returns:
-        A new ITDA of as many atoms. birth_step of a new atom is the number of its row in `activations`, admission_loss
-        its loss in the round that took it; the report still tells of the fit.
+        A new ITDA of as many atoms, on the CPU, where all of this happens. birth_step of a new atom is the number of
+        its row in `activations`, admission_loss its loss in the round that took it; the report still tells of the fit.
 
     Raises:
         ShapeError, DTypeError or ValueError that names the argument.
@@ -85,6 +86,7 @@ def refine(
     swap = number("swap", swap, 0.0, below=1.0)
     size = integer("rows", rows, 1)
     generator = numpy.random.default_rng(integer("seed", seed, 0))
+    itda = itda.to("cpu")
     candidates = _centred(itda, activations, labels)
     built = itda._built
     search = _Search(built, itda._pursuit)
@@ -105,7 +107,7 @@ def _share(swap: float, done: int, rounds: int) -> float:
 def _centred(itda: ITDA, activations: Any, labels: Any) -> Rows:
     """All finite rows, centred, in memory."""
     stream = open_stream(activations, labels, order=itda.settings.order)
-    batches = [batch.as_float32() for batch in stream.batches()]
+    batches = [batch.as_float32().on_host() for batch in stream.batches()]
     if not batches:
         raise ValueError("activations: expected at least one row, got none")
     rows = joined(batches).finite(skip=itda.settings.skip_nonfinite)

@@ -54,8 +54,8 @@ class Stream:
                 raise ShapeError(f"{name}: expected width D = {width} to match the first batch, got {values.shape[1]}")
             n = len(values)
             labels = default_labels(first_row, n) if batch.labels is None else check_labels(batch.labels, n)
-            tokens = torch.full((n,), -1) if batch.tokens is None else torch.as_tensor(batch.tokens).to(torch.int64)
-            yield Rows(values, labels, tokens, torch.arange(first_row, first_row + n))
+            tokens = torch.full((n,), -1) if batch.tokens is None else torch.as_tensor(batch.tokens)
+            yield Rows(values, labels, tokens.to("cpu", torch.int64), torch.arange(first_row, first_row + n))
             first_row += n
 
 

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from interpkern.itda.atoms import RECORD
+from interpkern.itda.devices import norms
 from interpkern.itda.dictionary import ITDA
-from interpkern.itda.pursuit import norms
 from interpkern.itda.rows import Rows
 from interpkern.itda.storage import Stored
 

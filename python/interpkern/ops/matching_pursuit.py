@@ -116,29 +116,58 @@ def path_changes(
         >>> path_changes(x, atoms, code, 500).shape
         torch.Size([1000])
     """
-    if not isinstance(code, SparseCode):
-        raise DTypeError(f"code: expected the SparseCode of an earlier call, got {type(code).__name__}")
-    problem = _checked(
-        x,
-        atoms,
-        integer("code.indices.shape[1]", code.indices.shape[1], 1, MAX_PICKS),
-        method=method,
-        nonnegative=nonnegative,
-        tol=tol,
-        gram=gram,
-        precision="exact",
-        threads=threads,
-    )
-    if len(code) != len(problem.x):
-        raise ShapeError(f"code: expected {len(problem.x)} samples to match x, got {len(code)}")
-    known = integer("known", known, 0, len(problem.atoms))
-    if code.indices.numel() and int(code.indices.max()) >= known:
-        raise ValueError(f"code: expected indices of the first {known} atoms, got {int(code.indices.max())}")
+    settings = {"method": method, "nonnegative": nonnegative, "tol": tol, "gram": gram, "threads": threads}
+    problem = _replayed(x, atoms, code, known, **settings)
     chosen = choose("matching_pursuit", BACKENDS, backend, problem)
     if chosen.name in REPLAYS:
         return REPLAYS[chosen.name](problem, code, known)
     again = matching_pursuit_library.call(problem, chosen.name, None)
     return (again.indices >= known).any(1)
+
+
+def paths_in_doubt(
+    x: torch.Tensor,
+    atoms: torch.Tensor,
+    code: SparseCode,
+    known: int,
+    *,
+    method: str = "mp",
+    nonnegative: bool = False,
+    tol: float | None = None,
+    gram: Gram | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> torch.Tensor:
+    """`path_changes`, or all samples where that would be to encode them again.
+
+    Returns:
+        (N,) bool: False where the sample's code over all atoms is the code it has.
+
+    Example:
+        >>> code = matching_pursuit(x, atoms[:500], 8)
+        >>> paths_in_doubt(x, atoms, code, 500).shape
+        torch.Size([1000])
+    """
+    settings = {"method": method, "nonnegative": nonnegative, "tol": tol, "gram": gram, "threads": threads}
+    problem = _replayed(x, atoms, code, known, **settings)
+    chosen = choose("matching_pursuit", BACKENDS, backend, problem)
+    if chosen.name in REPLAYS:
+        return REPLAYS[chosen.name](problem, code, known)
+    return torch.ones(len(code), dtype=torch.bool)
+
+
+def _replayed(x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int, **settings: Any) -> Problem:
+    """The call that made a code, over more atoms."""
+    if not isinstance(code, SparseCode):
+        raise DTypeError(f"code: expected the SparseCode of an earlier call, got {type(code).__name__}")
+    k = integer("code.indices.shape[1]", code.indices.shape[1], 1, MAX_PICKS)
+    problem = _checked(x, atoms, k, precision="exact", **settings)
+    if len(code) != len(problem.x):
+        raise ShapeError(f"code: expected {len(problem.x)} samples to match x, got {len(code)}")
+    known = integer("known", known, 0, len(problem.atoms))
+    if code.indices.numel() and int(code.indices.max()) >= known:
+        raise ValueError(f"code: expected indices of the first {known} atoms, got {int(code.indices.max())}")
+    return problem
 
 
 def _checked(

@@ -7,7 +7,8 @@ import torch
 from interpkern import native
 from interpkern.backends import Backend
 from interpkern.errors import BackendUnavailable
-from interpkern.ops.gram import MAX_GRAM_ATOMS, Gram
+from interpkern.ops import matching_pursuit_triton
+from interpkern.ops.gram import Gram, gram_pays
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress
 from interpkern.reference import matching_pursuit as reference
@@ -29,15 +30,6 @@ def _why_not_cpu(problem: Problem | None) -> str | None:
 
 def _not_written(problem: Problem, progress: Progress | None) -> Picks:
     raise BackendUnavailable("backend: this one is not written yet")
-
-
-def gram_pays(problem: Problem) -> bool:
-    """Whether a call that brings no Gram makes one: it must fit, and cost no more than the products it saves.
-
-    In exact precision the form never shows in the results, so it may depend on N; in fast precision it must not.
-    """
-    fits = len(problem.atoms) <= MAX_GRAM_ATOMS
-    return fits and (problem.precision == "fast" or len(problem.x) * problem.k >= len(problem.atoms))
 
 
 def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None]:
@@ -90,11 +82,11 @@ def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tens
 REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {"cpu": _replay_on_cpu}
 """Backends that can tell which codes over the first `known` atoms would change without encoding again."""
 
+TRITON_EVIDENCE = "compiled for sm_80 and sm_90 and run by Triton's interpreter; has not run on a GPU"
+
 BACKENDS = (
     Backend("cuda", lambda problem: "not written yet: the CUDA kernel of matching_pursuit is to come", _not_written),
-    Backend(
-        "triton", lambda problem: "not written yet: the Triton kernel of matching_pursuit is to come", _not_written
-    ),
+    Backend("triton", matching_pursuit_triton.why_not, matching_pursuit_triton.run, TRITON_EVIDENCE),
     Backend("cpu", _why_not_cpu, _run_cpu),
     Backend("reference", lambda problem: None, reference.matching_pursuit),
 )

@@ -73,7 +73,8 @@ def constants(problem: Problem) -> dict[str, int | bool]:
 
 def run(problem: Problem, progress: Progress | None) -> Outcome:
     """Train on torch's current stream of the weights' device; the host waits for each launch."""
-    return memorise_native.call(partial(_train, problem, progress), problem, "triton")
+    with gpu.on(problem.weights.W.device):
+        return memorise_native.call(partial(_train, problem, progress), problem, "triton")
 
 
 def _train(problem: Problem, progress: Progress | None, **tensors: Any) -> None:

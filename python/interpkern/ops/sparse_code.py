@@ -12,6 +12,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from interpkern.errors import DTypeError, ShapeError
 from interpkern.files import as_path, provenance, write_atomically
+from interpkern.ops import sparse_code_triton
 from interpkern.validation import integer
 
 KIND = "interpkern.sparse_code"
@@ -59,6 +60,8 @@ class SparseCode:
     def decode(self, atoms: torch.Tensor) -> torch.Tensor:
         """Sum of coefficients times atoms; gradients pass to `atoms` and to `coefficients`.
 
+        On a GPU it stays there, and gradients have the same bits every time.
+
         Args:
             atoms: (M, D) floating point, those of the encoding, or others in their place.
 
@@ -76,7 +79,14 @@ class SparseCode:
             raise DTypeError("atoms: expected a floating point tensor (M, D)")
         if atoms.ndim != 2:
             raise ShapeError(f"atoms: expected (M, D), got {tuple(atoms.shape)}")
+        if atoms.device != self.coefficients.device:
+            there = self.coefficients.device
+            raise ValueError(
+                f"atoms: expected device {there} to match the code, got {atoms.device}; move one with .to()"
+            )
         self._check_atoms("atoms", len(atoms))
+        if len(self) and self.indices.shape[1] and sparse_code_triton.why_not(self.coefficients, atoms) is None:
+            return sparse_code_triton.decode(self.indices, self.coefficients, atoms)
         dtype = torch.promote_types(atoms.dtype, self.coefficients.dtype)
         picked = self.indices >= 0
         weights = torch.where(picked, self.coefficients.to(dtype), 0)
