@@ -14,9 +14,11 @@ from interpkern.memorisation import capacity_sweep, circuits, lab_report, lab_st
 from interpkern.memorisation.circuit_cells import BITS, restored, weights_result
 from interpkern.memorisation.claims import claims_of
 from interpkern.memorisation.lab_report import finished_studies
+from interpkern.memorisation.places import Place
 from interpkern.memorisation.sweeps import load_sweep
 from interpkern.memorisation.training_cells import Training, drawn, trained
 
+ONE_THREAD = Place(threads=1)
 BRIEF = {"seeds": 8, "steps": 200, "threads": 1, "progress": False}
 SMALL = {"row lookup": (4, 6), "zigzag": (4, 6)}
 TRAINING = Training(rows=5, cols=6, d_model=4, d_hidden=7, models=7, steps=150, lr=0.03, copies=3)
@@ -45,8 +47,8 @@ def test_models_that_share_a_table_start_differently() -> None:
 
 
 def test_saved_weights_give_the_run_again() -> None:
-    run = trained(TRAINING, backend="auto", threads=1, progress=False)
-    result = weights_result(TRAINING, backend="auto", threads=1, progress=False)
+    run = trained(TRAINING, ONE_THREAD, progress=False)
+    result = weights_result(TRAINING, ONE_THREAD, progress=False)
     again = restored(TRAINING, result)
     for one, other in zip(run.models.fields(), again.models.fields(), strict=True):
         assert torch.equal(one, other)

@@ -22,12 +22,13 @@ from interpkern.memorisation.circuit_cells import (
 )
 from interpkern.memorisation.circuits import circuits
 from interpkern.memorisation.lab_plots import plot_constructions, plot_rounding
+from interpkern.memorisation.places import Place, places
 from interpkern.memorisation.run import MemoriseRun
 from interpkern.memorisation.training_cells import Training, joined
 from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
 from interpkern.report import parquet
-from interpkern.runs import Cell, Result, Store, run_cells
+from interpkern.runs import Cell, Compute, Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
 STUDIES = ("circuits", "quantisation", "constructions")
@@ -47,8 +48,8 @@ CONSTRUCTION_SIZES = {
 """m of the tables that each construction makes."""
 MOST_LARGE_TABLES = 2
 
-Work = tuple[Cell, int, Callable[[Progress], Result]]
-"""A cell, its cost, and what makes it."""
+Work = tuple[Cell, int, Callable[[Place, Progress], Result]]
+"""A cell, its cost, and what makes it at a place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,7 @@ def lab_study(
     seed: int = 0,
     backend: str = "auto",
     threads: int | None = None,
+    device: str = "cpu",
     say: Callable[[str], object] = lambda line: None,
     progress: Progress | bool | None = None,
 ) -> LabStudy:
@@ -103,7 +105,7 @@ def lab_study(
         seeds: models of each shape, or tables of each construction; for tables of 128 rows and more at most 2.
         steps: updates of each model.
         lr: learning rate of Adam, cosine to 0.
-        seed, backend, threads, say, progress: as in `capacity_sweep`.
+        seed, backend, threads, device, say, progress: as in `capacity_sweep`.
 
     Returns:
         LabStudy.
@@ -117,22 +119,29 @@ def lab_study(
         "lr": number("lr", lr, 0.0),
         "seed": check_seed(seed),
     }
-    work = _work(choice("study", study, STUDIES), about, backend, threads)
+    work = _work(choice("study", study, STUDIES), about)
+    where = places(device, backend, threads)
     cells = [cell for cell, _, _ in work]
     store = Store(directory)
-    store.write_plan(study, cells, about)
+    with store.holding():
+        store.write_plan(study, cells, about)
     make = {cell.name: made for cell, _, made in work}
     cost = {cell.name: each for cell, each, _ in work}
     with reporting(progress, study, " FLOP") as report:
         results = run_cells(
             store,
             cells,
-            lambda cell, within: make[cell.name](within),
+            [_maker(make, place) for place in where],
             cost=lambda cell: cost[cell.name],
             say=say,
             progress=report,
         )
     return _found(study, about, results)
+
+
+def _maker(make: dict[str, Callable[[Place, Progress], Result]], place: Place) -> Compute:
+    """What makes cells at a place."""
+    return lambda cell, within: make[cell.name](place, within)
 
 
 def load_lab_study(directory: str | os.PathLike[str], study: str) -> LabStudy:
@@ -165,13 +174,12 @@ def _circuits(about: dict[str, Any]) -> Training:
     return Training(**{**vars(_training(about, CIRCUIT_SHAPE)), "copies": COPIES})
 
 
-def _work(study: str, about: dict[str, Any], backend: str, threads: int | None) -> list[Work]:
-    with_machine: dict[str, Any] = {"backend": backend, "threads": threads}
+def _work(study: str, about: dict[str, Any]) -> list[Work]:
     if study == "circuits":
         training = _circuits(about)
 
-        def train(within: Progress) -> Result:
-            return weights_result(training, **with_machine, progress=within)
+        def train(place: Place, within: Progress) -> Result:
+            return weights_result(training, place, progress=within)
 
         return [(weights_cell(training), training.flops, train)]
     if study == "quantisation":
@@ -182,8 +190,8 @@ def _work(study: str, about: dict[str, Any], backend: str, threads: int | None) 
             for retraining in (0, RETRAINING)
         ]
 
-        def round_(rounding: Rounding) -> Callable[[Progress], Result]:
-            return lambda within: rounding_result(rounding, **with_machine, progress=within)
+        def round_(rounding: Rounding) -> Callable[[Place, Progress], Result]:
+            return lambda place, within: rounding_result(rounding, place, progress=within)
 
         return [(each.cell(), each.flops, round_(each)) for each in roundings]
     return [_constructed(name, m, about) for name, sizes in CONSTRUCTION_SIZES.items() for m in sizes]
@@ -192,4 +200,4 @@ def _work(study: str, about: dict[str, Any], backend: str, threads: int | None) 
 def _constructed(name: str, m: int, about: dict[str, Any]) -> Work:
     count = min(about["seeds"], MOST_LARGE_TABLES) if m >= 128 else about["seeds"]
     made = Construction(name, m, m, count, about["seed"])
-    return made.cell(), m * m * count * 1000, lambda within: construction_result(made)
+    return made.cell(), m * m * count * 1000, lambda place, within: construction_result(made)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from interpkern.files import as_path, write_atomically
 from interpkern.memorisation import sweep_tables
+from interpkern.memorisation.places import Place, places
 from interpkern.memorisation.prediction import predicted_seconds
 from interpkern.memorisation.studies import STUDIES
 from interpkern.memorisation.sweep_plots import plot_sweep
@@ -19,7 +20,7 @@ from interpkern.memorisation.training_cells import Training, joined, result, tra
 from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
 from interpkern.report import parquet
-from interpkern.runs import Damaged, Result, Store, run_cells
+from interpkern.runs import Compute, Damaged, Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
 MAX_SIZE = 1 << 12
@@ -80,6 +81,7 @@ def capacity_sweep(
     seed: int = 0,
     backend: str = "auto",
     threads: int | None = None,
+    device: str = "cpu",
     say: Callable[[str], object] = lambda line: None,
     progress: Progress | bool | None = None,
 ) -> Sweep:
@@ -99,6 +101,7 @@ def capacity_sweep(
         seed: an integer from 0 to 2^64 - 1, of the whole sweep.
         backend: auto, cpu, cuda, triton or reference.
         threads: CPU threads; by default torch.get_num_threads().
+        device: cpu, cuda for every GPU of the machine, or some of them: cuda:0,cuda:1. Each works on a cell of its own.
         say: prints a line: the time it will take, and files that are damaged.
         progress: True or False for a bar or none, or a function of (done, total); by default a bar on a terminal.
 
@@ -113,24 +116,32 @@ def capacity_sweep(
         >>> found.thresholds()[["rows", "half", "low", "high"]]
     """
     wanted, about = _wanted(study, sizes, seeds, steps, lr, seed)
-    trained(replace(wanted[0], models=1, steps=0), backend=backend, threads=threads, progress=False)
+    where = places(device, backend, threads)
+    for place in where:
+        trained(replace(wanted[0], models=1, steps=0), place, progress=False)
     store = Store(directory)
     cells = [training.cell() for training in wanted]
-    _extend_plan(store, study, wanted, about, say)
+    with store.holding():
+        _extend_plan(store, study, wanted, about, say)
     cost = {cell.name: training.flops for cell, training in zip(cells, wanted, strict=True)}
     left = [each for each, cell in zip(wanted, cells, strict=True) if not store.path(cell).exists()]
-    seconds = predicted_seconds(left, backend=backend, threads=threads)
+    seconds = predicted_seconds(left, where[0]) / len(where)
     say(f"{study}: {_count(wanted)} in {len(cells)} cells, {len(cells) - len(left)} of them there; {_about(seconds)}")
     with reporting(progress, study, " FLOP") as report:
         results = run_cells(
             store,
             cells,
-            lambda cell, within: result(Training.of(cell), backend=backend, threads=threads, progress=within),
+            [_maker(place) for place in where],
             cost=lambda cell: cost[cell.name],
             say=say,
             progress=report,
         )
     return _sweep(study, about, results)
+
+
+def _maker(place: Place) -> Compute:
+    """What trains cells at a place."""
+    return lambda cell, within: result(Training.of(cell), place, progress=within)
 
 
 def _extend_plan(

@@ -90,11 +90,11 @@ class Store:
                 pass
 
     def write_plan(self, name: str, cells: Sequence[Cell], about: Mapping[str, Any]) -> None:
-        """Say which cells make the study `name`, and with which settings."""
+        """Say which cells make the study `name`, and with which settings; within `holding`, where others may too."""
+        self.make()
         record = {"kind": KIND, "schema": SCHEMA, "name": name, "about": dict(about)}
         record |= {"cells": [cell.identity for cell in cells]}
-        with self.holding():
-            write_atomically(self.directory / f"{name}.json", pack_json(record))
+        write_atomically(self.directory / f"{name}.json", pack_json(record))
 
     def plans(self) -> list[str]:
         """The names of the studies that were begun here."""
