@@ -16,7 +16,7 @@ FACTOR = 4
 
 
 def predicted_seconds(trainings: Sequence[Training], place: Place) -> float:
-    """How long these trainings take at a place, from a moment of the cheapest, a middle and the dearest of each kind."""
+    """How long these trainings take at a place, from a moment of the cheapest, a middle and the dearest of a kind."""
     kinds = ([each for each in trainings if each.solver == solver] for solver in SOLVERS)
     return sum(_predicted(kind, place) for kind in kinds if kind)
 
