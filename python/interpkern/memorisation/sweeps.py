@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Sweep:
 
     def shapes(self) -> pandas.DataFrame:
         """One row a shape: how many models are solved and what they store, with 95 % intervals."""
-        return sweep_tables.shapes(self.models)
+        return self._shapes.copy()
 
     def thresholds(self, criterion: str = "solved") -> pandas.DataFrame:
         """One row for each size, embedding or budget: where half of the models are solved, with 95 % intervals.
@@ -54,7 +55,19 @@ class Sweep:
         Args:
             criterion: solved (every fact right) or learnt (at least 95 % of the table's bits stored, by the loss).
         """
-        return sweep_tables.thresholds(self.models, STUDIES[self.study].by, criterion)
+        if criterion not in self._thresholds:
+            found = sweep_tables.thresholds(self._shapes, STUDIES[self.study].by, criterion)
+            self._thresholds[criterion] = found
+        return self._thresholds[criterion].copy()
+
+    @cached_property
+    def _shapes(self) -> pandas.DataFrame:
+        return sweep_tables.shapes(self.models)
+
+    @cached_property
+    def _thresholds(self) -> dict[str, pandas.DataFrame]:
+        """By criterion, those that were asked for."""
+        return {}
 
     def plot(self) -> Figure:
         """Draw what the study asked."""

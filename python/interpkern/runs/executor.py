@@ -66,8 +66,9 @@ class _Work:
     def __init__(
         self, store: Store, cells: Sequence[Cell], cost: Callable[[Cell], int], say: Say, progress: Progress | None
     ) -> None:
-        self.store, self.cells, self.say, self.progress = store, cells, say, progress
-        self.done = {cell.name: readable(store, cell, say) for cell in cells}
+        self.store, self.cells, self.progress = store, cells, progress
+        self.say = _once(say)
+        self.done = {cell.name: readable(store, cell, self.say) for cell in cells}
         self.costs = {cell.name: cost(cell) for cell in self._left()}
         self.shares: dict[str, float] = {}
         """Of the cells in hand, how much is done."""
@@ -127,6 +128,18 @@ def _side_by_side(work: _Work, computes: Sequence[Compute]) -> None:
     for failure in failures:
         if not isinstance(failure, _Stopped):
             raise failure
+
+
+def _once(say: Say) -> Say:
+    """Say every line once: a damaged file is looked at again when it is claimed."""
+    said: set[str] = set()
+
+    def say_new(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return say_new
 
 
 def readable(store: Store, cell: Cell, say: Say) -> Result | None:

@@ -37,9 +37,14 @@ class Store:
         _refuse_foreign(self.directory)
 
     def make(self) -> None:
-        """Make the directory; the first of the calls that write."""
+        """Make the directory; the first of the calls that write. ValueError where that cannot be done."""
         for name in (CELLS, CLAIMS):
-            (self.directory / name).mkdir(parents=True, exist_ok=True)
+            try:
+                (self.directory / name).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(
+                    f"directory: cannot make {self.directory / name}: {error.strerror}; choose another"
+                ) from error
 
     def path(self, cell: Cell) -> Path:
         """Where the cell's file is, or will be."""
