@@ -57,6 +57,26 @@ def test_saved_weights_give_the_run_again() -> None:
     assert again.parameters() == run.parameters()
 
 
+def test_a_study_that_looks_into_models_says_first_how_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(lab_studies, "CONSTRUCTION_SIZES", SMALL)
+    for study in ("quantisation", "constructions"):
+        for _ in range(2):
+            lab_study(tmp_path, study=study, **BRIEF | {"seeds": 1, "steps": 3}, say=lines.append)
+    assert [line.split("; ")[0] for line in lines] == [
+        "quantisation: 8 cells, 0 of them there",
+        "quantisation: 8 cells, 8 of them there",
+        "constructions: 4 cells, 0 of them there",
+        "constructions: 4 cells, 4 of them there",
+    ]
+    assert "about" in lines[0]
+    with pytest.raises(ValueError, match="backend"):
+        lab_study(tmp_path / "none", study="circuits", backend="gpu", **BRIEF)
+    assert not (tmp_path / "none").exists()
+
+
 def test_circuits_are_those_of_the_models(directory: Path) -> None:
     found = load_lab_study(directory, "circuits")
     frame = found.to_pandas()

@@ -1,5 +1,6 @@
 """Cells whose models are looked into: trained weights, what rounding them costs, and constructions beside them."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,10 +67,9 @@ class Rounding:
         return Cell(ROUNDED, about)
 
     @property
-    def flops(self) -> int:
-        """Of the training and all retrainings."""
-        more = replace(self.training, steps=3 * len(BITS) * self.retraining)
-        return self.training.flops + more.flops
+    def like(self) -> Training:
+        """A training of as many updates as this and all retrainings."""
+        return replace(self.training, steps=self.training.steps + 3 * len(BITS) * self.retraining)
 
 
 def rounding_result(rounding: Rounding, place: Place, *, progress: Progress | bool | None) -> Result:
@@ -119,6 +119,7 @@ def construction_result(construction: Construction) -> Result:
     """One row a table, as `compare_constructions`."""
     seed = construction.cell().seed
     tables = random_tables(construction.tables, construction.rows, construction.cols, seed=seed)
-    where = provenance()
+    where, start = provenance(), time.perf_counter()
     table = compare_constructions(tables, [construction.name])
-    return Result(table, where | {"cpu": cpu_model(), "backend": "none", "isa": None, "threads": 1, "seconds": 0.0})
+    seconds = time.perf_counter() - start
+    return Result(table, where | {"cpu": cpu_model(), "backend": "none", "isa": None, "threads": 1, "seconds": seconds})

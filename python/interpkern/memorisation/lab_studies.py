@@ -23,6 +23,7 @@ from interpkern.memorisation.circuit_cells import (
 from interpkern.memorisation.circuits import circuits
 from interpkern.memorisation.lab_plots import plot_constructions, plot_rounding
 from interpkern.memorisation.places import Place, places
+from interpkern.memorisation.prediction import in_words, predicted_seconds
 from interpkern.memorisation.run import MemoriseRun
 from interpkern.memorisation.training_cells import Training, joined
 from interpkern.progress import Progress, reporting
@@ -48,8 +49,19 @@ CONSTRUCTION_SIZES = {
 """m of the tables that each construction makes."""
 MOST_LARGE_TABLES = 2
 
-Work = tuple[Cell, int, Callable[[Place, Progress], Result]]
-"""A cell, its cost, and what makes it at a place."""
+Make = Callable[[Place, Progress], Result]
+"""Makes a cell at a place."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A cell and what makes it."""
+
+    cell: Cell
+    make: Make
+    cost: int
+    like: Training | None = None
+    """A training that takes about as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +133,16 @@ def lab_study(
     }
     work = _work(choice("study", study, STUDIES), about)
     where = places(device, backend, threads)
-    cells = [cell for cell, _, _ in work]
+    cells = [each.cell for each in work]
     store = Store(directory)
+    left = [each for each in work if not store.path(each.cell).exists()]
+    training = [each.like for each in left if each.like is not None]
+    wait = in_words(predicted_seconds(training, where[0]) / len(where)) if training or not left else "no training"
+    say(f"{study}: {len(cells)} cells, {len(cells) - len(left)} of them there; {wait}")
     with store.holding():
         store.write_plan(study, cells, about)
-    make = {cell.name: made for cell, _, made in work}
-    cost = {cell.name: each for cell, each, _ in work}
+    make = {each.cell.name: each.make for each in work}
+    cost = {each.cell.name: each.cost for each in work}
     with reporting(progress, study, " FLOP") as report:
         results = run_cells(
             store,
@@ -139,7 +155,7 @@ def lab_study(
     return _found(study, about, results)
 
 
-def _maker(make: dict[str, Callable[[Place, Progress], Result]], place: Place) -> Compute:
+def _maker(make: dict[str, Make], place: Place) -> Compute:
     """What makes cells at a place."""
     return lambda cell, within: make[cell.name](place, within)
 
@@ -174,14 +190,14 @@ def _circuits(about: dict[str, Any]) -> Training:
     return Training(**{**vars(_training(about, CIRCUIT_SHAPE)), "copies": COPIES})
 
 
-def _work(study: str, about: dict[str, Any]) -> list[Work]:
+def _work(study: str, about: dict[str, Any]) -> list[_Work]:
     if study == "circuits":
         training = _circuits(about)
 
         def train(place: Place, within: Progress) -> Result:
             return weights_result(training, place, progress=within)
 
-        return [(weights_cell(training), training.flops, train)]
+        return [_Work(weights_cell(training), train, training.flops, training)]
     if study == "quantisation":
         roundings = [
             Rounding(_training(about, shape), per, retraining)
@@ -190,14 +206,14 @@ def _work(study: str, about: dict[str, Any]) -> list[Work]:
             for retraining in (0, RETRAINING)
         ]
 
-        def round_(rounding: Rounding) -> Callable[[Place, Progress], Result]:
+        def round_(rounding: Rounding) -> Make:
             return lambda place, within: rounding_result(rounding, place, progress=within)
 
-        return [(each.cell(), each.flops, round_(each)) for each in roundings]
+        return [_Work(each.cell(), round_(each), each.like.flops, each.like) for each in roundings]
     return [_constructed(name, m, about) for name, sizes in CONSTRUCTION_SIZES.items() for m in sizes]
 
 
-def _constructed(name: str, m: int, about: dict[str, Any]) -> Work:
+def _constructed(name: str, m: int, about: dict[str, Any]) -> _Work:
     count = min(about["seeds"], MOST_LARGE_TABLES) if m >= 128 else about["seeds"]
     made = Construction(name, m, m, count, about["seed"])
-    return made.cell(), m * m * count * 1000, lambda place, within: construction_result(made)
+    return _Work(made.cell(), lambda place, within: construction_result(made), m * m * count * 1000)

@@ -21,6 +21,14 @@ def predicted_seconds(trainings: Sequence[Training], place: Place) -> float:
     return sum(_predicted(kind, place) for kind in kinds if kind)
 
 
+def in_words(seconds: float) -> str:
+    """How long, and when it will be done."""
+    if seconds < 1:
+        return "nothing to wait for"
+    amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"about {amount} here, done at {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"
+
+
 def _predicted(trainings: Sequence[Training], place: Place) -> float:
     flops = numpy.array([training.flops for training in trainings], dtype=float)
     order = numpy.argsort(flops)

@@ -1,7 +1,6 @@
 """Sweeps of capacity: cells in a directory, the time they will take, and what they found."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from interpkern.files import as_path, write_atomically
 from interpkern.memorisation import sweep_tables
 from interpkern.memorisation.places import Place, places
-from interpkern.memorisation.prediction import predicted_seconds
+from interpkern.memorisation.prediction import in_words, predicted_seconds
 from interpkern.memorisation.studies import STUDIES
 from interpkern.memorisation.sweep_plots import plot_sweep
 from interpkern.memorisation.training_cells import Training, joined, result, trained
@@ -139,7 +138,7 @@ def capacity_sweep(
     cost = {cell.name: training.flops for cell, training in zip(cells, wanted, strict=True)}
     left = [each for each, cell in zip(wanted, cells, strict=True) if not store.path(cell).exists()]
     seconds = predicted_seconds(left, where[0]) / len(where)
-    say(f"{study}: {_count(wanted)} in {len(cells)} cells, {len(cells) - len(left)} of them there; {_about(seconds)}")
+    say(f"{study}: {_count(wanted)} in {len(cells)} cells, {len(cells) - len(left)} of them there; {in_words(seconds)}")
     with reporting(progress, study, " FLOP") as report:
         results = run_cells(
             store,
@@ -227,10 +226,3 @@ def _sweep(study: str, about: dict[str, Any], results: Sequence[Result]) -> Swee
 def _count(trainings: Sequence[Training]) -> str:
     models = sum(training.models for training in trainings)
     return f"{models:,} models of {len({replace(each, first=0, models=0) for each in trainings}):,} shapes and budgets"
-
-
-def _about(seconds: float) -> str:
-    if seconds < 1:
-        return "nothing to wait for"
-    amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return f"about {amount} here, done at {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"
