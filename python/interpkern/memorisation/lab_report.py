@@ -126,15 +126,13 @@ def _capacity(found: Sweep) -> report.Section:
 def _look(found: LabStudy) -> report.Section:
     columns, rows = lab_text.study_table(found)
     seeds, steps = found.about["seeds"], found.about["steps"]
-    about = f"{seeds} models a shape; {steps:,} updates"
-    budget = f"{_adam(found.study, found.about)}; {seeds} models a shape, each on its own table; {EMBEDDED}"
+    amount = f"{seeds} models a shape, each on its own table"
     figures = {found.study: found.plot()}
     if found.run is not None:
         taken = circuits(found.run)
         shows = lab_text.circuit_sentences(taken)
         m, shape = found.run.models.rows, (found.run.models.d_model, found.run.models.d_hidden)
-        about = f"{seeds} models of {shape} on {m} x {m} facts, {COPIES} for each table; {steps:,} updates"
-        budget = f"{_adam(found.study, found.about)}; {about.partition(';')[0]}; {EMBEDDED}"
+        amount = f"{seeds} models of {shape} on {m} x {m} facts, {COPIES} for each table"
         figures = {
             "decomposition": plot_decomposition(found.run, int(found.run.solved.byte().argmax())),
             **figures,
@@ -145,7 +143,10 @@ def _look(found: LabStudy) -> report.Section:
         shows = lab_text.rounded_sentences(lab_text.rounded_table(found.to_pandas()))
     else:
         shows = lab_text.constructed_sentences(lab_text.constructed_table(found.to_pandas()))
-        budget = about = f"no training; {seeds} random tables a size, {MOST_LARGE_TABLES} from m = 128 on"
+        amount = f"{seeds} random tables a size, {MOST_LARGE_TABLES} from m = 128 on"
+    trained = found.study != "constructions"
+    about = f"{amount}; {steps:,} updates" if trained else f"{amount}; no training"
+    budget = f"{_adam(found.study, found.about)}; {amount}; {EMBEDDED}" if trained else about
     content = {"shows": shows, "tables": [html_table(columns, rows)], "budget": budget}
     seconds = sum(result.record["seconds"] for result in found.results)
     return _section(found.study, figures, about, content, {**found.results[-1].record, "seconds": seconds})

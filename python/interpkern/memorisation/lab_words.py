@@ -37,14 +37,14 @@ CAPTIONS = {
     "law": "Stored bits against parameters: the best shape of each size of table, and a power law through them. The"
     " interval of its exponent is that of other seeds; it says nothing of how well a power law fits.",
     "decomposition": "A table (red: 1), the logits of a model that learnt it, and the matrices r H of its strongest"
-    " hidden units, which add up to the logits; red above 0, blue below.",
+    " hidden units, which with the others add up to the logits; red above 0, blue below.",
     "circuits": "How the figures of single hidden units are spread; units that are never active are left out; dashed,"
     " the mean.",
     "ablation": "Median accuracy as hidden units are taken away, weakest, strongest or random ones first; the bands"
     " hold 90 % of the models.",
     "matching": "How alike matched hidden units of two models are, on one table and on different ones.",
     "quantisation": "Left: bits kept per parameter. Right: stored bits for each bit of weight. What is below 0, a model"
-    " worse than no model, is below the axis: the table has it. 3 x 1,000 updates where retrained.",
+    " worse than no model, is below the axis: the table has it. Retrained: what is left, after each of W, c and r.",
     "constructions": "Facts per parameter (P1) of exact constructions, means over tables.",
 }
 QUESTIONS = {name: study.question for name, study in STUDIES.items()} | {
