@@ -172,4 +172,4 @@ def test_the_page_of_the_lab_says_what_the_committed_cells_say() -> None:
     assert not lines
     text = PAGE.read_text()
     for claim in claims:
-        assert f"| {claim.what} | {claim.said} | {claim.measured} |" in text
+        assert f"| {claim.what} | {claim.said} | {claim.measured} | {claim.budget} |" in text
