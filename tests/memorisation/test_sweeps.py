@@ -134,6 +134,13 @@ def test_blocks_hold_every_model_once():
     assert len(parts) > len(blocks(replace(BASE, models=1000)))
 
 
+def test_very_large_tables_are_looked_at_near_their_threshold():
+    chosen = STUDIES["growth"].trainings(replace(BASE, models=4), (96, 128))
+    bits = {m: [each.bits_per_parameter for each in chosen if each.rows == m] for m in (96, 128)}
+    assert bits[128] == pytest.approx([each for each in bits[96] if 2.0 < each < 2.8], rel=0.02)
+    assert len(bits[128]) == 5
+
+
 @pytest.mark.parametrize("m", [16, 32, 96])
 @pytest.mark.parametrize("p", [0.5, 0.1])
 @pytest.mark.parametrize("embedding", ["random", "trained"])

@@ -15,7 +15,7 @@ LADDER = numpy.geomspace(1.3, 4.2, 10)
 """Bits of the table per parameter at which thresholds are looked for."""
 FINE_LADDER = numpy.sort(numpy.append(LADDER, (2.32, 2.62, 2.72)))
 """With more around the thresholds of large tables, which are sharp."""
-MOST_FACTS, NEAR = 10_000, (2.0, 3.0)
+MOST_FACTS, NEAR = 10_000, (2.0, 2.8)
 """Beyond so many facts, where the thresholds of all tables are close together, only steps between these."""
 POOR_LADDER = numpy.geomspace(0.5, 3.2, 10)
 """For embeddings that hold fewer facts for each parameter."""
