@@ -66,10 +66,10 @@ def test_a_study_that_looks_into_models_says_first_how_long_it_takes(
         for _ in range(2):
             lab_study(tmp_path, study=study, **BRIEF | {"seeds": 1, "steps": 3}, say=lines.append)
     assert [line.split("; ")[0] for line in lines] == [
-        "quantisation: 8 cells, 0 of them there",
-        "quantisation: 8 cells, 8 of them there",
-        "constructions: 4 cells, 0 of them there",
-        "constructions: 4 cells, 4 of them there",
+        "quantisation: 0 of 8 cells are there",
+        "quantisation: 8 of 8 cells are there",
+        "constructions: 0 of 4 cells are there",
+        "constructions: 4 of 4 cells are there",
     ]
     assert "about" in lines[0]
     with pytest.raises(ValueError, match="backend"):

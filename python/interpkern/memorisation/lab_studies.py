@@ -138,7 +138,7 @@ def lab_study(
     left = [each for each in work if not store.path(each.cell).exists()]
     training = [each.like for each in left if each.like is not None]
     wait = in_words(predicted_seconds(training, where[0]) / len(where)) if training or not left else "no training"
-    say(f"{study}: {len(cells)} cells, {len(cells) - len(left)} of them there; {wait}")
+    say(f"{study}: {len(cells) - len(left)} of {len(cells)} cells are there; {wait}")
     with store.holding():
         store.write_plan(study, cells, about)
     make = {each.cell.name: each.make for each in work}
