@@ -24,7 +24,7 @@ def predicted_seconds(trainings: Sequence[Training], place: Place) -> float:
 def in_words(seconds: float) -> str:
     """How long, and when it will be done."""
     if seconds < 1:
-        return "nothing to wait for"
+        return "less than a second" if seconds else "nothing to wait for"
     amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     return f"about {amount} here, done at {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"
 
