@@ -74,6 +74,8 @@ def test_a_study_that_looks_into_models_says_first_how_long_it_takes(
     assert "about" in lines[0]
     with pytest.raises(ValueError, match="backend"):
         lab_study(tmp_path / "none", study="circuits", backend="gpu", **BRIEF)
+    with pytest.raises(ValueError, match="seeds: expected an integer from 5"):
+        lab_study(tmp_path / "none", study="circuits", **BRIEF | {"seeds": 4})
     assert not (tmp_path / "none").exists()
 
 

@@ -103,4 +103,4 @@ def test_a_sweep_uses_every_gpu_and_finds_what_the_cpu_finds(tmp_path: Path) -> 
     assert there.provenance["backend"] in gpu.BACKENDS
     assert (there.models.loss - here.models.loss).abs().max() <= 1e-5
     for study in ("circuits", "quantisation"):
-        lab_study(tmp_path / "gpu", study=study, seeds=4, steps=20, device="cuda", progress=False).to_pandas()
+        lab_study(tmp_path / "gpu", study=study, seeds=5, steps=20, device="cuda", progress=False).to_pandas()

@@ -114,7 +114,8 @@ def lab_study(
         directory: as in `capacity_sweep`, and gone on with in the same way.
         study: circuits (four models for each of seeds / 4 tables, at capacity), quantisation (to 10 to 3 bits, just
             below capacity and at it, with and without retraining) or constructions.
-        seeds: models of each shape, or tables of each construction; for tables of 128 rows and more at most 2.
+        seeds: models of each shape, for circuits at least 5; or tables of each construction, at most 2 of those with
+            128 rows and more.
         steps: updates of each model.
         lr: learning rate of Adam, cosine to 0.
         seed, backend, threads, device, say, progress: as in `capacity_sweep`.
@@ -125,13 +126,14 @@ def lab_study(
     Raises:
         ValueError or TypeError that names the argument; BackendUnavailable.
     """
+    fewest = COPIES + 1 if choice("study", study, STUDIES) == "circuits" else 1
     about = {
-        "seeds": integer("seeds", seeds, 1),
+        "seeds": integer("seeds", seeds, fewest),
         "steps": integer("steps", steps, 1),
         "lr": number("lr", lr, 0.0),
         "seed": check_seed(seed),
     }
-    work = _work(choice("study", study, STUDIES), about)
+    work = _work(study, about)
     where = places(device, backend, threads)
     cells = [each.cell for each in work]
     store = Store(directory)
