@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.paired import machine
+from benchmarks.paired import command, machine
 from interpkern.memorisation import capacity_sweep
 
 
@@ -28,7 +28,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
     result = {
         "machine": machine(),
-        "command": sys.argv,
+        "command": command(),
         "threads": found.provenance["threads"],
         "shapes": len(found.shapes()),
         "models": len(found.models),

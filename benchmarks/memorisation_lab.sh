@@ -5,6 +5,7 @@ cd "$(dirname "$0")/results"
 out=memorisation_lab
 interpkern capacity --study growth --sizes 4,6,8,12,16,24,32,48,64 --seeds 32 --out $out
 interpkern capacity --study growth --sizes 96 --seeds 8 --out $out
+interpkern capacity --study growth --sizes 192 --seeds 4 --out $out
 interpkern capacity --study map --sizes 32 --seeds 16 --out $out
 interpkern capacity --study budget --sizes 32 --seeds 32 --out $out
 interpkern capacity --study embeddings --sizes 32 --seeds 32 --out $out

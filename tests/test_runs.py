@@ -111,7 +111,7 @@ def test_the_second_call_makes_nothing_and_damaged_cells_are_named_and_made_anew
     store.path(CELLS[3]).write_bytes(store.path(CELLS[3]).read_bytes()[:100])
     again = run_cells(store, CELLS, compute, say=lines.append)
     assert made[len(CELLS) :] == [CELLS[3].name]
-    assert [CELLS[3].name in line for line in lines].count(True) >= 1
+    assert [CELLS[3].name in line for line in lines] == [True]
     pandas.testing.assert_frame_equal(tables(whole), tables(again))
 
 
@@ -144,6 +144,8 @@ def test_directories_of_other_things_are_refused(tmp_path: Path):
         Store(tmp_path)
     with pytest.raises(ValueError, match="is a file"):
         Store(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match=r"directory: cannot make .*notes\.txt"):
+        Store(tmp_path / "notes.txt" / "runs").make()
 
 
 def test_plans_say_what_they_were_given(tmp_path: Path):
@@ -189,6 +191,47 @@ def test_several_processes_share_the_work_and_all_get_everything(tmp_path: Path)
     makers = Counter(Store(tmp_path).read(cell).record["pid"] for cell in CELLS)
     assert len(makers) > 1
     assert set(makers) <= set(children)
+
+
+def test_workers_in_threads_share_the_cells_and_none_is_made_twice(tmp_path: Path):
+    made, calls = [], []
+
+    def worker(name: str):
+        def compute(cell: Cell, progress) -> Result:
+            made.append((name, cell.name))
+            return numbers(cell, progress, seconds=0.02)
+
+        return compute
+
+    found = run_cells(
+        Store(tmp_path), CELLS, [worker(name) for name in "abc"], progress=lambda *call: calls.append(call)
+    )
+    assert sorted(cell for _, cell in made) == sorted(cell.name for cell in CELLS)
+    assert {name for name, _ in made} == set("abc")
+    assert calls[-1] == (len(CELLS), len(CELLS))
+    assert calls == sorted(calls)
+    pandas.testing.assert_frame_equal(tables(found), tables([numbers(cell) for cell in CELLS]))
+    assert not list((tmp_path / "claims").iterdir())
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_where_one_worker_fails_the_others_leave_their_cells(interrupt: bool, tmp_path: Path):
+    def fail(cell: Cell, progress) -> Result:
+        if interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            return endless(cell, progress)
+        raise RuntimeError("no luck")
+
+    def endless(cell: Cell, progress) -> Result:
+        for part in range(6000):
+            time.sleep(0.01)
+            progress(part, 6000)
+        raise AssertionError("nobody stopped it")
+
+    with pytest.raises(KeyboardInterrupt if interrupt else RuntimeError):
+        run_cells(Store(tmp_path), CELLS, [endless, fail])
+    assert not list((tmp_path / "cells").iterdir())
+    assert not list((tmp_path / "claims").iterdir())
 
 
 def kill_again_and_again(directory: Path, kills: int, *, seed: int) -> None:

@@ -8,11 +8,13 @@ from interpkern.cli_output import say, signs_of_life
 from interpkern.memorisation import lab_studies
 from interpkern.memorisation.lab_studies import lab_study
 from interpkern.memorisation.lab_text import study_lines
-from interpkern.memorisation.scaling import scaling_law
-from interpkern.memorisation.sweep_text import SHAPES, threshold_lines
+from interpkern.memorisation.scaling import has_law, scaling_law
+from interpkern.memorisation.studies import STUDIES
+from interpkern.memorisation.sweep_text import shape_columns, threshold_lines
 from interpkern.memorisation.sweeps import Sweep, capacity_sweep
 from interpkern.runs import Store
 from interpkern.text_tables import headings, line
+from interpkern.validation import choice
 
 
 def run(values: dict[str, Any]) -> None:
@@ -23,6 +25,7 @@ def run(values: dict[str, Any]) -> None:
 
     Example: interpkern capacity --sizes 16,32,48,64 --seeds 64 --out capacity
     """
+    choice("study", values["study"], (*STUDIES, *lab_studies.STUDIES))
     progress = signs_of_life(f"capacity {values['study']}") if values["progress"] is None else values["progress"]
     if values["study"] in lab_studies.STUDIES:
         _look_into(values, progress)
@@ -60,9 +63,10 @@ def _sizes(typed: str | None) -> tuple[int, ...] | None:
 
 
 def _lines(found: Sweep) -> list[str]:
-    shapes = [headings(SHAPES), *(line(SHAPES, row) for row in found.shapes().itertuples())]
-    lines = ["", *shapes, "", *threshold_lines(found)]
-    if found.study == "growth" and found.models.facts.nunique() >= 3:
+    shapes = found.shapes()
+    columns = shape_columns(shapes)
+    lines = ["", headings(columns), *(line(columns, row) for row in shapes.itertuples()), "", *threshold_lines(found)]
+    if found.study == "growth" and has_law(found.models):
         lines += ["", scaling_law(found.models).sentence()]
     return [*lines, ""]
 

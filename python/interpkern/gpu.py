@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from interpkern import native
+from interpkern import native, validation
 
 BACKENDS = ("cuda", "triton")
 """Names of the backends that take tensors on a GPU."""
@@ -59,6 +59,17 @@ def device_for(backend: str) -> torch.device:
     """Where a backend's tensors are made when nobody says where."""
     on_gpu = backend in BACKENDS and not (backend == "triton" and interpreting())
     return torch.device("cuda" if on_gpu else "cpu")
+
+
+def devices(name: str, value: str | torch.device) -> list[torch.device]:
+    """The devices that an argument names: "cpu", "cuda" for every GPU of the machine, or some, "cuda:0,cuda:1"."""
+    parts = [part.strip() for part in str(value).split(",")]
+    if parts == ["cuda"]:
+        parts = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or parts
+    found = [validation.device(name, part) for part in parts]
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}: expected each device once, got {value}")
+    return found
 
 
 def stream(device: torch.device) -> int:

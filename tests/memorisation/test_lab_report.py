@@ -14,9 +14,11 @@ from interpkern.memorisation import capacity_sweep, circuits, lab_report, lab_st
 from interpkern.memorisation.circuit_cells import BITS, restored, weights_result
 from interpkern.memorisation.claims import claims_of
 from interpkern.memorisation.lab_report import finished_studies
+from interpkern.memorisation.places import Place
 from interpkern.memorisation.sweeps import load_sweep
 from interpkern.memorisation.training_cells import Training, drawn, trained
 
+ONE_THREAD = Place(threads=1)
 BRIEF = {"seeds": 8, "steps": 200, "threads": 1, "progress": False}
 SMALL = {"row lookup": (4, 6), "zigzag": (4, 6)}
 TRAINING = Training(rows=5, cols=6, d_model=4, d_hidden=7, models=7, steps=150, lr=0.03, copies=3)
@@ -45,14 +47,36 @@ def test_models_that_share_a_table_start_differently() -> None:
 
 
 def test_saved_weights_give_the_run_again() -> None:
-    run = trained(TRAINING, backend="auto", threads=1, progress=False)
-    result = weights_result(TRAINING, backend="auto", threads=1, progress=False)
+    run = trained(TRAINING, ONE_THREAD, progress=False)
+    result = weights_result(TRAINING, ONE_THREAD, progress=False)
     again = restored(TRAINING, result)
     for one, other in zip(run.models.fields(), again.models.fields(), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(run.tables, again.tables)
     torch.testing.assert_close(run.loss[:, -1], again.loss[:, -1], rtol=0, atol=1e-6)
     assert again.parameters() == run.parameters()
+
+
+def test_a_study_that_looks_into_models_says_first_how_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(lab_studies, "CONSTRUCTION_SIZES", SMALL)
+    for study in ("quantisation", "constructions"):
+        for _ in range(2):
+            lab_study(tmp_path, study=study, **BRIEF | {"seeds": 1, "steps": 3}, say=lines.append)
+    assert [line.split("; ")[0] for line in lines] == [
+        "quantisation: 0 of 8 cells are there",
+        "quantisation: 8 of 8 cells are there",
+        "constructions: 0 of 4 cells are there",
+        "constructions: 4 of 4 cells are there",
+    ]
+    assert "about" in lines[0]
+    with pytest.raises(ValueError, match="backend"):
+        lab_study(tmp_path / "none", study="circuits", backend="gpu", **BRIEF)
+    with pytest.raises(ValueError, match="seeds: expected an integer from 5"):
+        lab_study(tmp_path / "none", study="circuits", **BRIEF | {"seeds": 4})
+    assert not (tmp_path / "none").exists()
 
 
 def test_circuits_are_those_of_the_models(directory: Path) -> None:
@@ -150,4 +174,4 @@ def test_the_page_of_the_lab_says_what_the_committed_cells_say() -> None:
     assert not lines
     text = PAGE.read_text()
     for claim in claims:
-        assert f"| {claim.what} | {claim.said} | {claim.measured} |" in text
+        assert f"| {claim.what} | {claim.said} | {claim.measured} | {claim.budget} |" in text

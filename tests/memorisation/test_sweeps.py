@@ -5,6 +5,7 @@ import math
 import os
 import random
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,11 @@ import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from interpkern import cli
-from interpkern.memorisation import TableMLPs, capacity_sweep, load_sweep, random_tables, solve_readout
-from interpkern.memorisation.bootstrap import bootstrap_halves
+from interpkern import cli, validation
+from interpkern.memorisation import TableMLPs, capacity_sweep, load_sweep, random_tables, solve_readout, sweeps
+from interpkern.memorisation.bootstrap import bootstrap_curves
 from interpkern.memorisation.capacity import fit_capacity
+from interpkern.memorisation.places import Place, places
 from interpkern.memorisation.prediction import predicted_seconds
 from interpkern.memorisation.readouts import separating
 from interpkern.memorisation.scaling import scaling_law, threshold_growth
@@ -28,6 +30,7 @@ from interpkern.memorisation.sweep_tables import shapes, thresholds
 from interpkern.memorisation.training_cells import Training, blocks, trained, trained_embeddings
 
 BASE = Training(rows=7, cols=9, d_model=5, d_hidden=6, models=16, steps=31, lr=0.03)
+ONE_THREAD = Place(threads=1)
 BRIEF = {"seeds": 4, "steps": 300, "threads": 1, "progress": False}
 
 
@@ -58,6 +61,36 @@ def test_the_tables_of_a_sweep_are_saved(tmp_path: Path):
         pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / f"growth-{name}.parquet"), table)
 
 
+def test_cuda_is_every_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(validation, "device", lambda name, value: torch.device(value))
+    assert [place.device for place in places("cuda", "auto", None)] == [torch.device("cuda", at) for at in range(3)]
+    assert places("cuda:2, cpu", "cpu", 2) == [Place("cpu", 2, torch.device("cuda:2")), Place("cpu", 2)]
+    with pytest.raises(ValueError, match=r"device.*once"):
+        places("cuda:1,cuda:1", "auto", None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cpu,cuda:0", "gpu", ""])
+def test_devices_that_are_not_there_are_refused(device: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="device"):
+        capacity_sweep(tmp_path / "runs", sizes=(4,), device=device, **BRIEF)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_cells_are_placed_on_every_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one = capacity_sweep(tmp_path / "one", sizes=(5, 6), **BRIEF)
+    monkeypatch.setattr("interpkern.memorisation.places.devices", lambda name, value: [torch.device("cpu")] * 3)
+    used = set()
+    train = sweeps.result
+    monkeypatch.setattr(
+        sweeps, "result", lambda *cell, progress: (used.add(threading.get_ident()), train(*cell, progress=progress))[1]
+    )
+    three = capacity_sweep(tmp_path / "three", sizes=(5, 6), device="cuda", **BRIEF)
+    assert len(used) > 1
+    pandas.testing.assert_frame_equal(one.models, three.models)
+
+
 def test_more_sizes_and_seeds_reuse_what_is_there(tmp_path: Path):
     lines: list[str] = []
     one = capacity_sweep(tmp_path, sizes=(5,), **BRIEF | {"seeds": 16})
@@ -76,18 +109,18 @@ def test_more_sizes_and_seeds_reuse_what_is_there(tmp_path: Path):
 
 def test_cells_draw_different_tables_and_models():
     runs = [
-        trained(each, backend="auto", threads=1, progress=False)
+        trained(each, ONE_THREAD, progress=False)
         for each in (BASE, replace(BASE, seed=1), replace(BASE, d_hidden=7), replace(BASE, first=16))
     ]
     for one, other in itertools.combinations(runs, 2):
         assert bool((one.tables != other.tables).any())
-    part = trained(replace(BASE, models=3), backend="auto", threads=1, progress=False)
+    part = trained(replace(BASE, models=3), ONE_THREAD, progress=False)
     assert torch.equal(part.models.W, runs[0].models.W[:3])
 
 
 def test_parameters_are_those_that_a_run_counts():
     for training in (BASE, trained_embeddings(BASE), replace(BASE, train=("r", "c_out"))):
-        run = trained(replace(training, models=2), backend="auto", threads=1, progress=False)
+        run = trained(replace(training, models=2), ONE_THREAD, progress=False)
         assert run.parameters("one_logit") == training.parameters
         assert training.bits_per_parameter == pytest.approx(run.facts / run.parameters("one_logit"))
 
@@ -99,6 +132,13 @@ def test_blocks_hold_every_model_once():
             range(models)
         )
     assert len(parts) > len(blocks(replace(BASE, models=1000)))
+
+
+def test_very_large_tables_are_looked_at_near_their_threshold():
+    chosen = STUDIES["growth"].trainings(replace(BASE, models=4), (96, 128))
+    bits = {m: [each.bits_per_parameter for each in chosen if each.rows == m] for m in (96, 128)}
+    assert bits[128] == pytest.approx([each for each in bits[96] if 2.0 < each < 2.8], rel=0.02)
+    assert len(bits[128]) == 5
 
 
 @pytest.mark.parametrize("m", [16, 32, 96])
@@ -129,19 +169,20 @@ def test_the_bootstrap_covers_what_made_the_data():
     generator = numpy.random.default_rng(0)
     for seed in range(60):
         k = [int(generator.binomial(32, 1 / (1 + (each / 2.4) ** 14))) for each in x]
-        halves = bootstrap_halves(x, k, [32] * 9, fit_capacity(x, k, [32] * 9), draws=100, seed=seed)
-        low, high = numpy.percentile(halves, (2.5, 97.5))
-        inside += low <= 2.4 <= high
-    assert inside / 60 >= 0.85
+        drawn = bootstrap_curves(x, k, [32] * 9, fit_capacity(x, k, [32] * 9), draws=100, seed=seed)
+        ends = numpy.percentile(drawn, (2.5, 97.5), axis=1)
+        inside += (ends[0] <= (2.4, 14)) & (ends[1] >= (2.4, 14))
+    assert (inside / 60 >= 0.85).all()
 
 
 def test_the_bootstrap_fits_what_the_likelihood_fits():
     x = numpy.geomspace(1.5, 4, 9).tolist()
     k = counted(x, 2.4, 12, 640)
     fitted = fit_capacity(x, k, [640] * 9)
-    halves = bootstrap_halves(x, k, [640] * 9, fitted)
-    assert numpy.median(halves) == pytest.approx(fitted.half, rel=2e-3)
-    assert math.isnan(bootstrap_halves(x, [0] * 9, [7] * 9, fit_capacity(x, [0] * 9, [7] * 9), draws=3)[0])
+    drawn = bootstrap_curves(x, k, [640] * 9, fitted)
+    assert numpy.median(drawn.halves) == pytest.approx(fitted.half, rel=2e-3)
+    assert numpy.median(drawn.slopes) == pytest.approx(fitted.slope, rel=2e-2)
+    assert math.isnan(bootstrap_curves(x, [0] * 9, [7] * 9, fit_capacity(x, [0] * 9, [7] * 9), draws=3).halves[0])
 
 
 def made_up(sizes: tuple[int, ...], half: float, *, models: int = 32, bits: float = 2.0) -> pandas.DataFrame:
@@ -166,7 +207,7 @@ def made_up(sizes: tuple[int, ...], half: float, *, models: int = 32, bits: floa
 
 def test_thresholds_are_those_of_made_up_models():
     models = made_up((16, 32), 2.2)
-    found = thresholds(models, ("rows",), "solved")
+    found = thresholds(shapes(models), ("rows",), "solved")
     assert found.rows.tolist() == [16, 32]
     assert found.models.sum() == len(models)
     for row in found.itertuples():
@@ -176,7 +217,7 @@ def test_thresholds_are_those_of_made_up_models():
     growth = threshold_growth(found)
     assert growth.low[0] < growth.per_doubling[0] < growth.high[0]
     with pytest.raises(ValueError, match="criterion"):
-        thresholds(models, ("rows",), "perfect")
+        thresholds(shapes(models), ("rows",), "perfect")
 
 
 def test_the_law_of_made_up_models_has_exponent_one(tmp_path: Path):
@@ -194,12 +235,12 @@ def test_the_law_of_made_up_models_has_exponent_one(tmp_path: Path):
 
 def test_predicted_time_is_right_within_a_factor():
     trainings = [replace(BASE, rows=16, cols=16, d_model=d, d_hidden=d, steps=2000) for d in (8, 12, 16)]
-    predicted = predicted_seconds(trainings, backend="auto", threads=1)
+    predicted = predicted_seconds(trainings, ONE_THREAD)
     start = time.perf_counter()
     for each in trainings:
-        trained(each, backend="auto", threads=1, progress=False)
+        trained(each, ONE_THREAD, progress=False)
     assert predicted / 6 < time.perf_counter() - start < 6 * predicted
-    assert predicted_seconds([], backend="auto", threads=1) == 0
+    assert predicted_seconds([], ONE_THREAD) == 0
 
 
 def test_readouts_that_are_solved_for_are_right_wherever_one_is():
@@ -227,7 +268,7 @@ def test_separating_plane_of_points_on_a_line():
 def test_cover_s_two_facts_a_weight():
     shape = replace(BASE, rows=12, cols=12, d_model=12, models=24, steps=0, solver="exact", train=("r", "c_out"))
     share = [
-        float(trained(replace(shape, d_hidden=h), backend="auto", threads=1, progress=False).solved.double().mean())
+        float(trained(replace(shape, d_hidden=h), ONE_THREAD, progress=False).solved.double().mean())
         for h in (52, 71, 90)
     ]
     assert share[0] < 0.2 < share[1] < 0.8 < share[2]
@@ -289,6 +330,17 @@ def test_the_command_says_how_long_it_takes_and_what_it_found(tmp_path: Path):
     assert "every fact right" in output
     assert "stored bits grow as P2^" in output
     assert CliRunner().invoke(cli.app, ["capacity", "--sizes", "5;6", "--out", str(tmp_path / "x")]).exit_code == 2
+    unknown = CliRunner().invoke(cli.app, ["capacity", "--study", "circuit", "--out", str(tmp_path / "x")])
+    assert unknown.exit_code == 2
+    assert "Did you mean 'circuits'?" in unknown.output
+
+
+def test_a_few_models_have_no_law_and_a_page(tmp_path: Path):
+    settings = ["--sizes", "4,5,6", "--seeds", "2", "--steps", "20", "--out", str(tmp_path / "runs")]
+    for words in (["capacity", *settings], ["report", str(tmp_path / "runs")]):
+        found = CliRunner().invoke(cli.app, words)
+        assert found.exit_code == 0, found.output
+        assert "stored bits grow" not in found.output
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])

@@ -1,12 +1,14 @@
 """What `memorise` promises on a GPU beside right numbers: streams, devices, tensors that stay, Ctrl-C, the lab."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from interpkern.memorisation import TableMLPs, memorise, random_tables
+from interpkern import gpu
+from interpkern.memorisation import TableMLPs, capacity_sweep, lab_study, memorise, random_tables
 from interpkern.reference.memorise import Fields
 from tests.ops.gpu_kernels import real
 from tests.ops.problems import problem, same_bits, train
@@ -92,3 +94,13 @@ def test_many_models_in_global_memory(backend: str) -> None:
     outcome = train(on("cuda", weights), tables, steps=3, backend=backend)
     exact = train(weights, tables, steps=3)
     assert (outcome.loss.cpu() - exact.loss).abs().max() <= 1e-5
+
+
+def test_a_sweep_uses_every_gpu_and_finds_what_the_cpu_finds(tmp_path: Path) -> None:
+    budget = {"sizes": (5, 6), "seeds": 4, "steps": 20, "progress": False}
+    there = capacity_sweep(tmp_path / "gpu", device="cuda", **budget)
+    here = capacity_sweep(tmp_path / "cpu", **budget)
+    assert there.provenance["backend"] in gpu.BACKENDS
+    assert (there.models.loss - here.models.loss).abs().max() <= 1e-5
+    for study in ("circuits", "quantisation"):
+        lab_study(tmp_path / "gpu", study=study, seeds=5, steps=20, device="cuda", progress=False).to_pandas()

@@ -1,6 +1,7 @@
-"""Thresholds of resampled models: what the capacity would have been with other seeds."""
+"""Curves of resampled models: what the capacity would have been with other seeds."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy
 from numpy.typing import NDArray
@@ -18,7 +19,16 @@ FARTHEST = 20.0
 Array = NDArray[numpy.float64]
 
 
-def bootstrap_halves(
+class Curves(NamedTuple):
+    """P(solved) = 1 / (1 + (x / half)^slope) of each resample."""
+
+    halves: Array
+    """(draws,) facts per parameter; infinity where a resample does not fall with size."""
+    slopes: Array
+    """(draws,)"""
+
+
+def bootstrap_curves(
     facts_per_parameter: Sequence[float],
     solved: Sequence[int],
     models: Sequence[int],
@@ -26,8 +36,8 @@ def bootstrap_halves(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-) -> Array:
-    """Give the threshold of each of `draws` resamples of the models of every group, in facts per parameter.
+) -> Curves:
+    """Give the threshold and the slope of each of `draws` resamples of the models of every group.
 
     Models are drawn with replacement within their group, so a group of which all models or none are solved never
     changes: with fewer than two groups in between there is nothing to resample, and the spread says nothing.
@@ -39,25 +49,25 @@ def bootstrap_halves(
         seed: of NumPy's generator.
 
     Returns:
-        (draws,) float64; infinity where a resample does not fall with size, NaN everywhere where the fit found nothing.
+        Curves, float64; NaN everywhere where the fit found nothing.
 
     Source:
         Efron 1979, "Bootstrap methods: another look at the jackknife".
 
     Example:
         >>> x, k, n = [1.0, 2.0, 4.0], [9, 5, 1], [10, 10, 10]
-        >>> numpy.median(bootstrap_halves(x, k, n, fit_capacity(x, k, n))).round(1)
+        >>> numpy.median(bootstrap_curves(x, k, n, fit_capacity(x, k, n)).halves).round(1)
         2.0
     """
     x, k, n = (numpy.asarray(values, dtype=float) for values in (numpy.log(facts_per_parameter), solved, models))
     if numpy.isnan(fitted.half) or len(x) < 2:
-        return numpy.full(draws, numpy.nan)
+        return Curves(*numpy.full((2, draws), numpy.nan))
     shares = numpy.random.default_rng(seed).binomial(n.astype(int), k / n, size=(draws, len(k))) / n
     centre = float(numpy.average(x, weights=n))
     offset, slope = _logistic(x - centre, shares, n)
     with numpy.errstate(divide="ignore", invalid="ignore"):
         halves = numpy.exp(numpy.clip(centre + offset / slope, -FARTHEST, FARTHEST))
-    return numpy.where(slope > 0, halves, numpy.inf)
+    return Curves(numpy.where(slope > 0, halves, numpy.inf), slope)
 
 
 def _logistic(x: Array, shares: Array, weights: Array) -> tuple[Array, Array]:

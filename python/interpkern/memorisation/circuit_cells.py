@@ -1,5 +1,6 @@
 """Cells whose models are looked into: trained weights, what rounding them costs, and constructions beside them."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from interpkern.files import provenance
 from interpkern.machine import cpu_model
 from interpkern.memorisation.constructions import compare_constructions
 from interpkern.memorisation.models import TableMLPs
+from interpkern.memorisation.places import Place
 from interpkern.memorisation.quantisation import quantise, quantise_retrained
 from interpkern.memorisation.run import MemoriseRun
 from interpkern.memorisation.tables import random_tables
@@ -20,7 +22,6 @@ from interpkern.progress import Progress
 from interpkern.runs import Cell, Result
 
 WEIGHTS, ROUNDED, CONSTRUCTED = "weights", "quantised", "construction"
-Reporting = Progress | bool | None
 BITS = (10, 9, 8, 7, 6, 5, 4, 3)
 
 
@@ -29,13 +30,12 @@ def weights_cell(training: Training) -> Cell:
     return Cell(WEIGHTS, training.spec)
 
 
-def weights_result(
-    training: Training, *, backend: str, threads: int | None, progress: Progress | bool | None
-) -> Result:
+def weights_result(training: Training, place: Place, *, progress: Progress | bool | None) -> Result:
     """One row a model, each field as a list; embeddings are not trained, so the seed gives them again."""
-    run = trained(training, backend=backend, threads=threads, progress=progress)
-    fields = {name: list(getattr(run.models, name).flatten(1).numpy()) for name in ("W", "c", "r")}
-    return Result(pandas.DataFrame(fields | {"c_out": run.models.c_out.numpy()}), made_by(run))
+    run = trained(training, place, progress=progress)
+    models = run.models.to("cpu")
+    fields = {name: list(getattr(models, name).flatten(1).numpy()) for name in ("W", "c", "r")}
+    return Result(pandas.DataFrame(fields | {"c_out": models.c_out.numpy()}), made_by(run))
 
 
 def restored(training: Training, result: Result) -> MemoriseRun:
@@ -67,22 +67,25 @@ class Rounding:
         return Cell(ROUNDED, about)
 
     @property
-    def flops(self) -> int:
-        """Of the training and all retrainings."""
-        more = replace(self.training, steps=3 * len(BITS) * self.retraining)
-        return self.training.flops + more.flops
+    def like(self) -> Training:
+        """A training of as many updates as this and all retrainings."""
+        return replace(self.training, steps=self.training.steps + 3 * len(BITS) * self.retraining)
 
 
-def rounding_result(
-    rounding: Rounding, *, backend: str, threads: int | None, progress: Progress | bool | None
-) -> Result:
+def rounding_result(rounding: Rounding, place: Place, *, progress: Progress | bool | None) -> Result:
     """One row a model and number of bits, and one a model as it was trained, with 32 bits."""
-    run = trained(rounding.training, backend=backend, threads=threads, progress=progress)
+    run = trained(rounding.training, place, progress=progress)
     parts = [_stored(run, run.models, 32)]
     for bits in BITS:
         if rounding.retraining:
             models = quantise_retrained(
-                run, bits, per=rounding.per, steps=rounding.retraining, backend=backend, threads=threads, progress=False
+                run,
+                bits,
+                per=rounding.per,
+                steps=rounding.retraining,
+                backend=place.backend,
+                threads=place.threads,
+                progress=False,
             )
         else:
             models = quantise(run.models, bits, per=rounding.per)
@@ -116,6 +119,7 @@ def construction_result(construction: Construction) -> Result:
     """One row a table, as `compare_constructions`."""
     seed = construction.cell().seed
     tables = random_tables(construction.tables, construction.rows, construction.cols, seed=seed)
-    where = provenance()
+    where, start = provenance(), time.perf_counter()
     table = compare_constructions(tables, [construction.name])
-    return Result(table, where | {"cpu": cpu_model(), "backend": "none", "isa": None, "threads": 1, "seconds": 0.0})
+    seconds = time.perf_counter() - start
+    return Result(table, where | {"cpu": cpu_model(), "backend": "none", "isa": None, "threads": 1, "seconds": seconds})

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from interpkern.memorisation.circuits import circuits
 from interpkern.memorisation.lab_text import circuit_table, constructed_table, rounded_table
-from interpkern.memorisation.scaling import scaling_law
+from interpkern.memorisation.scaling import has_law, scaling_law
 from interpkern.text_tables import Column, html_table
 
 if TYPE_CHECKING:
     from interpkern.memorisation.lab_studies import LabStudy
     from interpkern.memorisation.sweeps import Sweep
 
+WIDTHS = (16, 64)
+"""m for which the width of the transition is given."""
+SOLVERS = {"adam": "trained", "exact": "solved for"}
 EXPECTED = {16: "1.8 +- .25", 32: "2.45 +- .15", 64: "2.7 +- .15"}
 """Thresholds in facts per P1 that a prototype had with 50,000 updates, by m."""
 
@@ -59,35 +62,51 @@ def _steps(found: Any) -> str:
 
 
 def _interval(row: Any) -> str:
-    return "not found" if math.isnan(row.half) else f"{row.half:.2f} [{row.low:.2f}, {row.high:.2f}]"
+    return "not found" if math.isnan(row.half) else _between(row.half, row.low, row.high)
+
+
+def _between(value: float, low: float, high: float, digits: int = 2) -> str:
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _growth(found: "Sweep") -> Iterator[Claim]:
-    for row in found.thresholds().sort_values("rows").itertuples():
+    rows = list(found.thresholds().sort_values("rows").itertuples())
+    chosen = [row for row in rows if row.rows in WIDTHS]
+    if chosen:
+        what = "factor in facts per P1 from 90 % of models solved to 10 %"
+        widths = [f"{_between(row.width, row.width_low, row.width_high)} at m = {row.rows}" for row in chosen]
+        yield Claim(what, "prototype: a sharp transition", ", ".join(widths), _steps(found))
+    for row in rows:
         if row.rows in EXPECTED:
             said = f"prototype: {EXPECTED[row.rows]} at 50,000 updates"
             yield Claim(f"half solved at m = {row.rows}, facts per P1", said, _interval(row), _steps(found))
-    if found.models.facts.nunique() >= 3:
+    if has_law(found.models):
         law = scaling_law(found.models)
-        measured = f"P2^{law.exponent:.3f} [{law.low:.3f}, {law.high:.3f}] over {law.decades:.1f} decades"
+        m = law.points.rows.to_numpy()
+        last = f"{_between(law.last_exponent, law.last_low, law.last_high, 3)} from m = {m[-2]} to {m[-1]}"
+        measured = f"P2^{_between(law.exponent, law.low, law.high, 3)} over {law.decades:.1f} decades; {last}"
         said = "Newgas: 2 bits a parameter; Allen-Zhu and Li: 2, so exponent 1"
         yield Claim("law of stored bits", said, measured, _steps(found))
 
 
 def _map(found: "Sweep") -> Iterator[Claim]:
-    shapes = found.shapes()
-    best = shapes.loc[shapes.bits_per_P2.idxmax()]
-    measured = f"({best.d_model}, {best.d_hidden}) stores most, {best.bits_per_P2:.2f} bits/P2 at m = {best.rows}"
-    yield Claim("sweet spot", "Newgas: d_model ~ d_hidden", measured, _steps(found))
+    best = found.shapes().sort_values("bits_per_P2", ascending=False).head(2)
+    first, second = (
+        f"({row.d_model}, {row.d_hidden}) {_between(row.bits_per_P2, row.bits_per_P2_low, row.bits_per_P2_high)}"
+        for row in best.itertuples()
+    )
+    said = "Newgas: d_model ~ d_hidden"
+    yield Claim(f"most bits/P2 at m = {best.rows.iloc[0]}", said, f"{first}, then {second}", _steps(found))
 
 
 def _budget(found: "Sweep") -> Iterator[Claim]:
     rows = found.thresholds()
     at = rows[rows.lr == found.about["lr"]].dropna(subset="half").sort_values("steps")
     if len(at) > 1:
-        ends = [f"{row.half:.2f} at {row.steps:,}" for row in (at.iloc[0], at.iloc[-1])]
+        what = f"half solved at m = {at.rows.iloc[0]} against updates"
+        ends = [f"{_interval(row)} at {row.steps:,}" for row in (at.iloc[0], at.iloc[-1])]
         said = "Annesi et al.: gradient descent stops short of capacity"
-        yield Claim("threshold against updates", said, " to ".join(ends), f"lr {found.about['lr']:g}")
+        yield Claim(what, said, " to ".join(ends), f"lr {found.about['lr']:g}")
 
 
 def _embeddings(found: "Sweep") -> Iterator[Claim]:
@@ -111,7 +130,7 @@ def _tables(found: "Sweep") -> Iterator[Claim]:
 def _frozen(found: "Sweep") -> Iterator[Claim]:
     for row in found.thresholds().itertuples():
         how = "no training" if row.solver == "exact" else _steps(found)
-        what = f"facts per weight of a readout, {row.solver}, m = {row.rows}"
+        what = f"facts per weight of a readout, {SOLVERS[row.solver]}, m = {row.rows}"
         yield Claim(what, "Cover: 2", _interval(row), how)
 
 
@@ -121,16 +140,17 @@ def _circuits(found: "LabStudy") -> Iterator[Claim]:
     expected = {"stable rank of a unit's matrix": "1.06", "share of (fact, unit) that is active": ".44"}
     for row in circuit_table(circuits(found.run)).itertuples():
         if row.label in expected:
-            measured = f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
-            yield Claim(row.label, f"prototype: {expected[row.label]}", measured, _steps(found))
+            said = f"prototype: {expected[row.label]}"
+            yield Claim(row.label, said, _between(row.mean, row.low, row.high, 3), _steps(found))
 
 
 def _quantisation(found: "LabStudy") -> Iterator[Claim]:
     table = rounded_table(found.to_pandas())
     plain = table[(table.per == "tensor") & (table.retraining == 0)]
     for (d, h), group in plain.groupby(["d_model", "d_hidden"], sort=False):
-        bits = group.set_index("weight_bits").bits
-        measured = f"{bits[32]:.2f} to {bits[8]:.2f} bits/P2; at 4 bits {bits[4]:.2f}"
+        at = group.set_index("weight_bits")[["bits", "low", "high"]]
+        whole, eight, four = (_between(*at.loc[bits]) for bits in (32, 8, 4))
+        measured = f"{whole} to {eight} bits/P2; at 4 bits {four}"
         what = f"8 bits of weight are enough below capacity, ({d}, {h})"
         yield Claim(what, "prototype: lossless at 1.85 bits/P2, 2.17 to 1.84 at capacity", measured, _steps(found))
 

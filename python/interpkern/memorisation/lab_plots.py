@@ -34,7 +34,7 @@ def plot_law(law: "ScalingLaw") -> Figure:
 
 def plot_rounding(table: pandas.DataFrame) -> Figure:
     """Bits kept per parameter, and stored bits for each bit of weight, against the bits of a weight."""
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     groups = table[table.weight_bits < 32].groupby(["d_model", "d_hidden", "per", "retraining"], sort=False)
     shapes = list(dict.fromkeys(key[:2] for key, _ in groups))
@@ -44,11 +44,15 @@ def plot_rounding(table: pandas.DataFrame) -> Figure:
         label = f"({d}, {h}), per {per}{', retrained' if retraining else ''}"
         left.plot(group.weight_bits, group.bits, lw=1, label=label, **style)
         right.plot(group.weight_bits, group.bits / group.weight_bits, lw=1, **style)
-    for axes, label in ((left, "bits kept per parameter (P2)"), (right, "stored bits per bit of weight")):
+    kept = table[table.weight_bits < 32]
+    for axes, label, most in (
+        (left, "bits kept per parameter (P2)", kept.bits.max()),
+        (right, "stored bits per bit of weight", (kept.bits / kept.weight_bits).max()),
+    ):
         axes.set_xlabel("bits of a weight")
         axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
-    left.legend(frameon=False, fontsize=7)
+        axes.set_ylim(0, max(1.15 * most, 1e-3))
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)
     return figure
 
 

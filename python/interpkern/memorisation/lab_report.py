@@ -1,6 +1,7 @@
 """The report of a directory of sweeps: one page with a section for each study, pictures beside it."""
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,17 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from interpkern import report
+from interpkern.files import provenance
 from interpkern.memorisation import lab_text
 from interpkern.memorisation.circuit_plots import plot_ablations, plot_decomposition
 from interpkern.memorisation.circuits import circuits
 from interpkern.memorisation.claims import Claim, claim_table, claims_for, claims_of
-from interpkern.memorisation.lab_studies import LabStudy, load_lab_study
+from interpkern.memorisation.lab_studies import COPIES, MOST_LARGE_TABLES, LabStudy, load_lab_study
+from interpkern.memorisation.lab_words import CAPTIONS, EMBEDDED, NOTE, ORIGIN, QUESTIONS, TITLES
 from interpkern.memorisation.matching import shared_structure
-from interpkern.memorisation.scaling import scaling_law, threshold_growth
+from interpkern.memorisation.scaling import has_law, scaling_law, threshold_growth
 from interpkern.memorisation.studies import STUDIES
-from interpkern.memorisation.sweep_text import SHAPES, growth_sentences, threshold_columns, threshold_rows
+from interpkern.memorisation.sweep_text import growth_sentences, shape_columns, threshold_columns, threshold_rows
 from interpkern.memorisation.sweeps import Sweep, load_sweep
 from interpkern.runs import Store
 from interpkern.text_tables import html_table
@@ -26,38 +29,10 @@ from interpkern.text_tables import html_table
 PAGE = "report.html"
 TITLE = "How many facts fit into a tiny MLP, and how?"
 TEMPLATE = "memorisation_study.html"
-ORIGIN = {
-    "growth": "Newgas trained models that reach zero loss at about m^2 / 2 parameters: 2 bits a parameter.",
-    "map": "Newgas: d_model and d_hidden of about one size do best.",
-    "budget": "Newgas gives no budget. Annesi et al. (2410.06717): gradient descent stops short of capacity.",
-    "embeddings": "Newgas: optimised embeddings are about as good as random ones, a basis looks similar.",
-    "tables": "Nothing was said of biased or rectangular tables.",
-    "frozen": "Cover (1965): half of all labellings of 2 n points are separable with n weights.",
-    "circuits": "Newgas: the model is a kind of matrix decomposition of the table, and its circuits look incidental.",
-    "quantisation": "Newgas: few bits a parameter are stored, which would explain why quantisation works so well.",
-    "constructions": "Newgas found no construction above 1.58 bits a parameter.",
-}
-TITLES = {
-    "growth": "The threshold and the law",
-    "map": "The map of shapes",
-    "budget": "The budget",
-    "embeddings": "Embeddings",
-    "tables": "Rectangular and biased tables",
-    "frozen": "A frozen first layer",
-    "circuits": "Circuits",
-    "quantisation": "Quantisation",
-    "constructions": "Constructions",
-}
-CAPTIONS = {
-    "growth": "Left: share of models with every fact right and the fitted curves. Right: where half of them are, with"
-    " bootstrap 95 % intervals; dashed, 2.",
-    "map": "Share of models with every fact right, and bits by cross-entropy per parameter (P2).",
-    "budget": "Bits of the table per P1 at which half of the models are solved, against updates and learning rate.",
-    "embeddings": "Left: every fact right. Right: at least 95 % of the bits stored, by the loss.",
-    "tables": "Left: as many facts in other forms. Right: tables with other shares of ones, by their bits.",
-    "frozen": "Only the readout: trained by Adam, and solved for by a linear program.",
-}
-NOTE = "Intervals are 95 %: Wilson's for shares, Student's for means, bootstrap for thresholds."
+NOTHING: dict[str, Any] = dict.fromkeys(
+    ("finding", "origin", "question", "wrapped", "long_table", "long_table_title", "command", "machine"), ""
+) | {"figures": []}
+"""What a section may leave out."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +64,7 @@ def lab_report(directory: str | os.PathLike[str], *, say: Callable[[str], object
     with matplotlib.rc_context(report.FIGURE_STYLE):
         claims = claims_of(sweeps, studies)
         sections = [_capacity(found) for found in sweeps.values()] + [_look(found) for found in studies.values()]
-    provenance = dict(sections[0].provenance)
-    return LabReport((_summary(claims, provenance), *sections), tuple(claims))
+    return LabReport((_summary(claims), *sections), tuple(claims))
 
 
 def finished_studies(
@@ -115,104 +89,108 @@ def finished_studies(
     return sweeps, studies
 
 
-def _summary(claims: list[Claim], provenance: dict[str, Any]) -> report.Section:
-    content = {
-        "finding": "",
-        "origin": "",
+def _summary(claims: list[Claim]) -> report.Section:
+    content = NOTHING | {
         "shows": ["Every claim of the origin and the literature beside what these runs measured."],
-        "figures": [],
         "tables": [claim_table(claims)],
+        "wrapped": True,
         "budget": "in the last column",
-        "note": "P1 counts one logit, P2 two; frozen embeddings are not counted.",
+        "note": f"{NOTE} P1 counts one logit, P2 two; frozen embeddings are not counted.",
     }
-    return report.Section("Claims", TEMPLATE, content, {}, provenance, "claims")
+    return report.Section("Claims", TEMPLATE, content, {}, provenance(), "claims")
 
 
 def _capacity(found: Sweep) -> report.Section:
-    figures = {found.study: (found.plot(), CAPTIONS[found.study])}
-    shows = [STUDIES[found.study].question]
-    if found.study != "growth":
-        shows += [f"{_capital(claim.what)[:-1]}: {claim.measured}." for claim in claims_for(found)]
-    tables = []
+    figures = {found.study: found.plot()}
+    shows = [f"{claim.what}: {claim.measured}" for claim in claims_for(found)]
     rows = threshold_rows(found)
-    if rows:
-        tables.append(html_table(threshold_columns(found), rows))
-    if found.study == "growth" and found.models.facts.nunique() >= 3:
+    tables = [html_table(threshold_columns(found), rows)] if rows else []
+    if found.study == "growth" and has_law(found.models):
         law = scaling_law(found.models)
-        shows += [*growth_sentences(found.thresholds(), threshold_growth(found.thresholds())), _capital(law.sentence())]
-        caption = "Stored bits against parameters: the best shape of each size of table, and a power law through them."
-        figures["law"] = (law.plot(), caption)
-    tables.append(html_table(SHAPES, found.shapes().itertuples()))
-    return _section(found.study, figures, shows, tables, found.about, found.provenance)
+        shows = [*growth_sentences(found.thresholds(), threshold_growth(found.thresholds())), law.sentence()]
+        figures["law"] = law.plot()
+    shapes = found.shapes()
+    few, many = shapes.models.min(), shapes.models.max()
+    amount = f"{few} models a shape" if few == many else f"{few} to {many} models a shape"
+    content = {
+        "shows": shows,
+        "tables": tables,
+        "long_table": html_table(shape_columns(shapes), shapes.itertuples()),
+        "long_table_title": f"All {len(shapes)} shapes and budgets",
+        "budget": f"{_adam(found.study, found.about)}; {amount}, each on its own table; {EMBEDDED}",
+    }
+    about = f"{len(found.models):,} models, {amount}; {found.about['steps']:,} updates{_varied(found.study)}"
+    return _section(found.study, figures, about, content, found.provenance)
 
 
 def _look(found: LabStudy) -> report.Section:
     columns, rows = lab_text.study_table(found)
-    shows: list[str] = []
+    seeds, steps = found.about["seeds"], found.about["steps"]
+    amount = f"{seeds} models a shape, each on its own table"
+    figures = {found.study: found.plot()}
     if found.run is not None:
         taken = circuits(found.run)
-        shows = [_capital(sentence) for sentence in lab_text.circuit_sentences(taken)]
+        shows = lab_text.circuit_sentences(taken)
+        m, shape = found.run.models.rows, (found.run.models.d_model, found.run.models.d_hidden)
+        amount = f"{seeds} models of {shape} on {m} x {m} facts, {COPIES} for each table"
         figures = {
-            "decomposition": (
-                plot_decomposition(found.run, int(found.run.solved.byte().argmax())),
-                "A table, the logits of a model that learnt it, and the matrices of its strongest hidden units.",
-            ),
-            "circuits": (taken.plot(), "How the figures of single hidden units are spread; dashed, the mean."),
-            "ablation": (
-                plot_ablations(lab_text.ablations(taken)),
-                "Median accuracy as hidden units are taken away; the bands hold 90 % of the models.",
-            ),
-            "matching": (
-                shared_structure(found.run).plot(),
-                "How alike matched hidden units of two models are, on one table and on different ones.",
-            ),
+            "decomposition": plot_decomposition(found.run, int(found.run.solved.byte().argmax())),
+            **figures,
+            "ablation": plot_ablations(lab_text.ablations(taken)),
+            "matching": shared_structure(found.run).plot(),
         }
     elif found.study == "quantisation":
         shows = lab_text.rounded_sentences(lab_text.rounded_table(found.to_pandas()))
-        caption = "Left: bits kept per parameter. Right: stored bits for each bit of weight."
-        figures = {"quantisation": (found.plot(), caption)}
     else:
         shows = lab_text.constructed_sentences(lab_text.constructed_table(found.to_pandas()))
-        figures = {"constructions": (found.plot(), "Facts per parameter (P1) of exact constructions.")}
-    record = dict(found.results[-1].record)
-    return _section(found.study, figures, shows, [html_table(columns, rows)], found.about, record)
+        amount = f"{seeds} random tables a size, {MOST_LARGE_TABLES} from m = 128 on"
+    trained = found.study != "constructions"
+    about = f"{amount}; {steps:,} updates" if trained else f"{amount}; no training"
+    budget = f"{_adam(found.study, found.about)}; {amount}; {EMBEDDED}" if trained else about
+    content = {"shows": shows, "tables": [html_table(columns, rows)], "budget": budget}
+    seconds = sum(result.record["seconds"] for result in found.results)
+    return _section(found.study, figures, about, content, {**found.results[-1].record, "seconds": seconds})
 
 
 def _section(
-    study: str,
-    figures: dict[str, tuple[Figure, str]],
-    shows: list[str],
-    tables: list[Any],
-    about: dict[str, Any],
-    provenance: dict[str, Any],
+    study: str, figures: dict[str, Figure], about: str, content: dict[str, Any], record: dict[str, Any]
 ) -> report.Section:
+    """A study's part of the page; `about`, what was trained, goes below every figure."""
+    captions = {name: f"{CAPTIONS[name]} ({about}.)" for name in figures}
     drawings = [
-        {"drawing": report.inline_svg(figure, label=caption), "caption": caption}
-        for figure, caption in figures.values()
+        {"drawing": report.inline_svg(figure, label=captions[name]), "caption": captions[name]}
+        for name, figure in figures.items()
     ]
-    content = {
-        "finding": "",
+    content = NOTHING | {
+        **content,
+        "question": QUESTIONS[study],
         "origin": ORIGIN[study],
-        "shows": shows,
+        "shows": [_sentence(part) for part in content["shows"]],
         "figures": drawings,
-        "tables": tables,
-        "budget": budget(study, about),
         "note": NOTE,
+        "command": shlex.join(record["command"]),
+        "machine": _machine(record),
     }
-    files = {f"{name}.png": report.png(figure) for name, (figure, _) in figures.items()}
-    return report.Section(TITLES[study], TEMPLATE, content, files, provenance, study)
+    files = {f"{name}.png": report.png(figure) for name, figure in figures.items()}
+    return report.Section(TITLES[study], TEMPLATE, content, files, {}, study)
 
 
-def budget(study: str, about: dict[str, Any]) -> str:
-    """Optimiser, learning rate, schedule, updates and seeds of a study."""
-    if study == "constructions":
-        return f"no training; {about['seeds']} random tables a size"
-    varied = " unless the table says otherwise" if study in ("budget", "frozen") else ""
-    return (
-        f"Adam, lr {about['lr']:g}, cosine to 0, {about['steps']:,} updates{varied}; {about['seeds']} models a shape in"
-        " the last call, each on its own table; frozen random embeddings unless said otherwise"
-    )
+def _adam(study: str, about: dict[str, Any]) -> str:
+    """Optimiser, learning rate, schedule and updates of a study."""
+    return f"Adam, lr {about['lr']:g}, cosine to 0, {about['steps']:,} updates{_varied(study)}"
 
 
-def _capital(sentence: str) -> str:
-    return f"{sentence[0].upper()}{sentence[1:]}."
+def _varied(study: str) -> str:
+    return " unless the table says otherwise" if study in ("budget", "frozen") else ""
+
+
+def _machine(record: dict[str, Any]) -> str:
+    """What made a study, as far as its cells say."""
+    backend = " ".join(str(record[name]) for name in ("backend", "isa") if record[name] not in (None, "None", "none"))
+    parts = [record["cpu"], f"backend {backend}" if backend else "", f"threads: {record['threads']}"]
+    return ", ".join([*filter(None, parts), f"{record['seconds']:,.0f} s in all of its cells"])
+
+
+def _sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:].removesuffix('.')}."

@@ -22,12 +22,14 @@ from interpkern.memorisation.circuit_cells import (
 )
 from interpkern.memorisation.circuits import circuits
 from interpkern.memorisation.lab_plots import plot_constructions, plot_rounding
+from interpkern.memorisation.places import Place, places
+from interpkern.memorisation.prediction import in_words, predicted_seconds
 from interpkern.memorisation.run import MemoriseRun
 from interpkern.memorisation.training_cells import Training, joined
 from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
 from interpkern.report import parquet
-from interpkern.runs import Cell, Result, Store, run_cells
+from interpkern.runs import Cell, Compute, Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
 STUDIES = ("circuits", "quantisation", "constructions")
@@ -47,8 +49,19 @@ CONSTRUCTION_SIZES = {
 """m of the tables that each construction makes."""
 MOST_LARGE_TABLES = 2
 
-Work = tuple[Cell, int, Callable[[Progress], Result]]
-"""A cell, its cost, and what makes it."""
+Make = Callable[[Place, Progress], Result]
+"""Makes a cell at a place."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A cell and what makes it."""
+
+    cell: Cell
+    make: Make
+    cost: int
+    like: Training | None = None
+    """A training that takes about as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +104,7 @@ def lab_study(
     seed: int = 0,
     backend: str = "auto",
     threads: int | None = None,
+    device: str = "cpu",
     say: Callable[[str], object] = lambda line: None,
     progress: Progress | bool | None = None,
 ) -> LabStudy:
@@ -100,10 +114,11 @@ def lab_study(
         directory: as in `capacity_sweep`, and gone on with in the same way.
         study: circuits (four models for each of seeds / 4 tables, at capacity), quantisation (to 10 to 3 bits, just
             below capacity and at it, with and without retraining) or constructions.
-        seeds: models of each shape, or tables of each construction; for tables of 128 rows and more at most 2.
+        seeds: models of each shape, for circuits at least 5; or tables of each construction, at most 2 of those with
+            128 rows and more.
         steps: updates of each model.
         lr: learning rate of Adam, cosine to 0.
-        seed, backend, threads, say, progress: as in `capacity_sweep`.
+        seed, backend, threads, device, say, progress: as in `capacity_sweep`.
 
     Returns:
         LabStudy.
@@ -111,28 +126,40 @@ def lab_study(
     Raises:
         ValueError or TypeError that names the argument; BackendUnavailable.
     """
+    fewest = COPIES + 1 if choice("study", study, STUDIES) == "circuits" else 1
     about = {
-        "seeds": integer("seeds", seeds, 1),
+        "seeds": integer("seeds", seeds, fewest),
         "steps": integer("steps", steps, 1),
         "lr": number("lr", lr, 0.0),
         "seed": check_seed(seed),
     }
-    work = _work(choice("study", study, STUDIES), about, backend, threads)
-    cells = [cell for cell, _, _ in work]
+    work = _work(study, about)
+    where = places(device, backend, threads)
+    cells = [each.cell for each in work]
     store = Store(directory)
-    store.write_plan(study, cells, about)
-    make = {cell.name: made for cell, _, made in work}
-    cost = {cell.name: each for cell, each, _ in work}
+    left = [each for each in work if not store.path(each.cell).exists()]
+    training = [each.like for each in left if each.like is not None]
+    wait = in_words(predicted_seconds(training, where[0]) / len(where)) if training or not left else "no training"
+    say(f"{study}: {len(cells) - len(left)} of {len(cells)} cells are there; {wait}")
+    with store.holding():
+        store.write_plan(study, cells, about)
+    make = {each.cell.name: each.make for each in work}
+    cost = {each.cell.name: each.cost for each in work}
     with reporting(progress, study, " FLOP") as report:
         results = run_cells(
             store,
             cells,
-            lambda cell, within: make[cell.name](within),
+            [_maker(make, place) for place in where],
             cost=lambda cell: cost[cell.name],
             say=say,
             progress=report,
         )
     return _found(study, about, results)
+
+
+def _maker(make: dict[str, Make], place: Place) -> Compute:
+    """What makes cells at a place."""
+    return lambda cell, within: make[cell.name](place, within)
 
 
 def load_lab_study(directory: str | os.PathLike[str], study: str) -> LabStudy:
@@ -165,15 +192,14 @@ def _circuits(about: dict[str, Any]) -> Training:
     return Training(**{**vars(_training(about, CIRCUIT_SHAPE)), "copies": COPIES})
 
 
-def _work(study: str, about: dict[str, Any], backend: str, threads: int | None) -> list[Work]:
-    with_machine: dict[str, Any] = {"backend": backend, "threads": threads}
+def _work(study: str, about: dict[str, Any]) -> list[_Work]:
     if study == "circuits":
         training = _circuits(about)
 
-        def train(within: Progress) -> Result:
-            return weights_result(training, **with_machine, progress=within)
+        def train(place: Place, within: Progress) -> Result:
+            return weights_result(training, place, progress=within)
 
-        return [(weights_cell(training), training.flops, train)]
+        return [_Work(weights_cell(training), train, training.flops, training)]
     if study == "quantisation":
         roundings = [
             Rounding(_training(about, shape), per, retraining)
@@ -182,14 +208,14 @@ def _work(study: str, about: dict[str, Any], backend: str, threads: int | None) 
             for retraining in (0, RETRAINING)
         ]
 
-        def round_(rounding: Rounding) -> Callable[[Progress], Result]:
-            return lambda within: rounding_result(rounding, **with_machine, progress=within)
+        def round_(rounding: Rounding) -> Make:
+            return lambda place, within: rounding_result(rounding, place, progress=within)
 
-        return [(each.cell(), each.flops, round_(each)) for each in roundings]
+        return [_Work(each.cell(), round_(each), each.like.flops, each.like) for each in roundings]
     return [_constructed(name, m, about) for name, sizes in CONSTRUCTION_SIZES.items() for m in sizes]
 
 
-def _constructed(name: str, m: int, about: dict[str, Any]) -> Work:
+def _constructed(name: str, m: int, about: dict[str, Any]) -> _Work:
     count = min(about["seeds"], MOST_LARGE_TABLES) if m >= 128 else about["seeds"]
     made = Construction(name, m, m, count, about["seed"])
-    return made.cell(), m * m * count * 1000, lambda within: construction_result(made)
+    return _Work(made.cell(), lambda place, within: construction_result(made), m * m * count * 1000)

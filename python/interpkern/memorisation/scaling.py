@@ -17,7 +17,7 @@ from interpkern.report import parquet
 
 DRAWS = 1000
 TAILS = (2.5, 97.5)
-FEWEST_MODELS = 4
+FEWEST_MODELS, FEWEST_SIZES = 4, 3
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class ScalingLaw:
     """How parameters are counted: P1 or P2."""
     points: pandas.DataFrame
     """One row a size of table: its best shape, parameters, mean bits and bits per parameter."""
+    last_exponent: float
+    """Between the two largest sizes of table alone: a power law would have the same everywhere."""
+    last_low: float
+    """Lower end of its 95 % interval."""
+    last_high: float
 
     def bits(self, parameters: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
         """What the law gives."""
         return numpy.asarray(self.scale * parameters**self.exponent)
-
-    @property
-    def last_exponent(self) -> float:
-        """Between the two largest sizes of table alone: a power law would have the same everywhere."""
-        return _line(*(self.points[name].to_numpy()[-2:] for name in ("parameters", "bits")))[0]
 
     def sentence(self) -> str:
         """What was found, in words."""
         return (
             f"stored bits grow as {self.count}^{self.exponent:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
             f" over {self.decades:.1f} decades of parameters; between the two largest tables the exponent is"
-            f" {self.last_exponent:.3f}"
+            f" {self.last_exponent:.3f} ({self.last_low:.3f} to {self.last_high:.3f})"
         )
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -67,6 +67,12 @@ class ScalingLaw:
         target.mkdir(parents=True, exist_ok=True)
         write_atomically(target / "law.parquet", parquet(self.points))
         return target
+
+
+def has_law(models: pandas.DataFrame) -> bool:
+    """Whether there are models enough for `scaling_law`."""
+    counts = models.groupby(SHAPE).facts.agg(["first", "size"])
+    return counts[counts["size"] >= FEWEST_MODELS]["first"].nunique() >= FEWEST_SIZES
 
 
 def scaling_law(models: pandas.DataFrame, *, count: str = "P2", draws: int = DRAWS, seed: int = 0) -> ScalingLaw:
@@ -89,10 +95,11 @@ def scaling_law(models: pandas.DataFrame, *, count: str = "P2", draws: int = DRA
         ValueError: fewer than three sizes of table.
     """
     generator = numpy.random.default_rng(seed)
+    if not has_law(models):
+        wanted = f"{FEWEST_SIZES} sizes of table with {FEWEST_MODELS} models a shape"
+        raise ValueError(f"models: expected at least {wanted} or more")
     kept = [(key, group) for key, group in models.groupby(SHAPE, sort=False) if len(group) >= FEWEST_MODELS]
     sizes = numpy.array([int(group.facts.iloc[0]) for _, group in kept])
-    if len(set(sizes)) < 3:
-        raise ValueError(f"models: expected at least 3 sizes of table with {FEWEST_MODELS} models a shape or more")
     parameters = numpy.array([float(group[count].iloc[0]) for _, group in kept])
     values = [group.bits_ce.to_numpy() for _, group in kept]
     means = numpy.array([each.mean() for each in values])
@@ -101,8 +108,10 @@ def scaling_law(models: pandas.DataFrame, *, count: str = "P2", draws: int = DRA
     )
     best = _best(sizes, means, parameters)
     exponent, scale = _line(parameters[best], means[best])
-    exponents = [_line(parameters[at], draw[at])[0] for draw in resampled for at in [_best(sizes, draw, parameters)]]
-    low, high = numpy.percentile(exponents, TAILS)
+    chosen = [(_best(sizes, draw, parameters), draw) for draw in resampled]
+    (low, last_low), (high, last_high) = numpy.nanpercentile(
+        [[_line(parameters[at], draw[at])[0] for at in (best, best[-2:])] for best, draw in chosen], TAILS, axis=0
+    )
     points = pandas.DataFrame([dict(zip(SHAPE, kept[at][0], strict=True)) for at in best])
     points = points.assign(
         facts=sizes[best],
@@ -112,7 +121,10 @@ def scaling_law(models: pandas.DataFrame, *, count: str = "P2", draws: int = DRA
         bits_per_parameter=means[best] / parameters[best],
     )
     decades = math.log10(points.parameters.max() / points.parameters.min())
-    return ScalingLaw(exponent, float(low), float(high), scale, decades, count, points)
+    last = _line(parameters[best[-2:]], means[best[-2:]])[0]
+    return ScalingLaw(
+        exponent, float(low), float(high), scale, decades, count, points, last, float(last_low), float(last_high)
+    )
 
 
 def _best(sizes: NDArray, bits: NDArray, parameters: NDArray) -> list[int]:
@@ -126,7 +138,9 @@ def _best(sizes: NDArray, bits: NDArray, parameters: NDArray) -> list[int]:
 
 
 def _line(parameters: NDArray, bits: NDArray) -> tuple[float, float]:
-    """Exponent and scale of the least-squares line through the logarithms."""
+    """Exponent and scale of the least-squares line through the logarithms; NaN where all points have one place."""
+    if len(numpy.unique(parameters)) < 2:
+        return math.nan, math.nan
     slope, offset = numpy.polyfit(numpy.log(parameters), numpy.log(bits), 1)
     return float(slope), math.exp(offset)
 

@@ -15,6 +15,8 @@ LADDER = numpy.geomspace(1.3, 4.2, 10)
 """Bits of the table per parameter at which thresholds are looked for."""
 FINE_LADDER = numpy.sort(numpy.append(LADDER, (2.32, 2.62, 2.72)))
 """With more around the thresholds of large tables, which are sharp."""
+MOST_FACTS, NEAR = 10_000, (2.0, 2.8)
+"""Beyond so many facts, where the thresholds of all tables are close together, only steps between these."""
 POOR_LADDER = numpy.geomspace(0.5, 3.2, 10)
 """For embeddings that hold fewer facts for each parameter."""
 COVER_LADDER = numpy.geomspace(1.0, 3.2, 10)
@@ -66,8 +68,9 @@ def ladder(base: Training, steps: NDArray[numpy.float64] = LADDER) -> list[Train
 
 
 def fine_ladder(base: Training) -> list[Training]:
-    """The ladder with more steps around the thresholds of large tables."""
-    return ladder(base, FINE_LADDER)
+    """The ladder with more steps around the thresholds of large tables, and for very large ones with no others."""
+    near = (NEAR[0] < FINE_LADDER) & (NEAR[1] > FINE_LADDER)
+    return ladder(base, FINE_LADDER[near] if base.facts > MOST_FACTS else FINE_LADDER)
 
 
 def map_shapes(base: Training) -> list[Training]:

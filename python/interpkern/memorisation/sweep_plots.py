@@ -16,7 +16,7 @@ STYLE: dict[str, Any] = {"marker": "o", "ms": 4, "lw": 0, "elinewidth": 1.2, "ca
 
 def plot_sweep(study: str, shapes: pandas.DataFrame, thresholds: pandas.DataFrame) -> Figure:
     """The picture of a study: what its question asks, with 95 % intervals."""
-    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     PICTURES[study](figure, shapes, thresholds)
     return figure
 
@@ -45,7 +45,7 @@ def _map(figure: Figure, shapes: pandas.DataFrame, thresholds: pandas.DataFrame)
         axes.set_yticks(range(len(grid.index)), grid.index)
         for (row, column), value in numpy.ndenumerate(grid.to_numpy()):
             colour = "white" if value < 0.6 * numpy.nanmax(grid) else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7)
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8.5)
         axes.set_xlabel("d_model")
         axes.set_ylabel("d_hidden")
         axes.set_title(f"m = {m}: {label}", fontsize=9)
@@ -88,7 +88,8 @@ def _transitions(axes: Axes, shapes: pandas.DataFrame, thresholds: pandas.DataFr
     """Share of solved models against bits of the table per parameter, with the fitted curves."""
     groups = list(shapes.groupby(by))
     for (key, group), colour in zip(groups, _colours(len(groups)), strict=True):
-        label = ", ".join(f"{name} {value}" for name, value in zip(by, key, strict=True))
+        names = by if "cols" in by else ["m" if name == "rows" else name for name in by]
+        label = ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
         group = group.sort_values("table_bits_per_P1")
         x, share = group.table_bits_per_P1, group.solved / group.models
         axes.plot(x, share, color=colour, marker="o", ms=3, lw=0 if thresholds is not None else 1, label=label)
@@ -111,11 +112,11 @@ def _thresholds(axes: Axes, thresholds: pandas.DataFrame, column: str, label: st
     groups = list(known.groupby("rows")) if column != "rows" else [(None, known)]
     for (rows, group), colour in zip(groups, _colours(len(groups)), strict=True):
         reach = [group.half - group.low, group.high - group.half]
-        axes.errorbar(group[column], group.half, yerr=reach, color=colour, label=f"m {rows}", **STYLE)
+        axes.errorbar(group[column], group.half, yerr=reach, color=colour, label=f"m = {rows}", **STYLE)
     axes.axhline(2, color=GREY, ls="--", lw=1)
     axes.set_xlabel(label)
     axes.set_ylabel("bits of the table per P1 at half solved")
-    if len(groups) > 1:
+    if column != "rows" and groups:
         axes.legend(frameon=False, fontsize=8)
 
 

@@ -1,5 +1,6 @@
 """Tables of a sweep: shapes with intervals over seeds, thresholds with bootstrap intervals."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas
 import torch
 
 from interpkern.memorisation.bits import entropy, mean_interval, wilson_interval
-from interpkern.memorisation.bootstrap import bootstrap_halves
+from interpkern.memorisation.bootstrap import bootstrap_curves
 from interpkern.memorisation.capacity import fit_capacity
 from interpkern.validation import choice
 
@@ -17,6 +18,7 @@ SHAPE = ["rows", "cols", "p", "embedding", "train", "schedule", "solver", "steps
 CRITERIA = ("solved", "learnt")
 LEARNT = 0.95
 """Share of a table's bits that a model must store, by its loss, to have learnt it."""
+NINE_TO_ONE = 9.0
 FEWEST_PARTIAL = 2
 TAILS = (2.5, 97.5)
 
@@ -57,14 +59,16 @@ def _shape(group: pandas.DataFrame) -> dict[str, Any]:
     }
 
 
-def thresholds(models: pandas.DataFrame, by: Sequence[str], criterion: str) -> pandas.DataFrame:
+def thresholds(shapes: pandas.DataFrame, by: Sequence[str], criterion: str) -> pandas.DataFrame:
     """One row for each value of `by`: bits of the table per P1 at which half of the models meet the criterion.
 
-    `low` and `high` are the bootstrap's where at least two shapes are met by some models and not by others; fewer leave
-    nothing to resample, and they are the likelihood's. `profile_low` and `profile_high` are always the likelihood's,
-    and hold the scatter between shapes of one size too.
+    `shapes` are the rows of the function of that name. `low` and `high` are the bootstrap's where at least two shapes
+    are met by some models and not by others; fewer leave nothing to resample, and they are the likelihood's.
+    `profile_low` and `profile_high` are always the likelihood's, and hold the scatter between shapes of one size too.
+    `width` is the factor in facts per parameter from where nine in ten models meet the criterion to where one in ten
+    does, with the bootstrap's interval.
     """
-    counts = shapes(models).rename(columns={"solved": "solved_count"})
+    counts = shapes.rename(columns={"solved": "solved_count"})
     counts["met"] = counts.solved_count if choice("criterion", criterion, CRITERIA) == "solved" else counts.learnt
     return pandas.DataFrame(
         [
@@ -78,9 +82,12 @@ def threshold(group: pandas.DataFrame) -> dict[str, Any]:
     """The threshold of some shapes, from the column `met` of their models."""
     data = (group.table_bits_per_P1.tolist(), group.met.tolist(), group.models.tolist())
     fitted = fit_capacity(*data)
-    low, high = fitted.low, fitted.high
+    low, high, width = fitted.low, fitted.high, (math.nan, math.nan)
     if int(((group.met > 0) & (group.met < group.models)).sum()) >= FEWEST_PARTIAL:
-        low, high = numpy.percentile(bootstrap_halves(*data, fitted), TAILS, method="inverted_cdf")
+        drawn = bootstrap_curves(*data, fitted)
+        low, high = numpy.percentile(drawn.halves, TAILS, method="inverted_cdf")
+        flattest, steepest = numpy.percentile(drawn.slopes, TAILS)
+        width = (_width(steepest), _width(flattest))
     return {
         "half": fitted.half,
         "low": float(low),
@@ -88,6 +95,14 @@ def threshold(group: pandas.DataFrame) -> dict[str, Any]:
         "profile_low": fitted.low,
         "profile_high": fitted.high,
         "slope": fitted.slope,
+        "width": _width(fitted.slope),
+        "width_low": width[0],
+        "width_high": width[1],
         "shapes": len(group),
         "models": int(group.models.sum()),
     }
+
+
+def _width(slope: float) -> float:
+    """The factor from nine in ten to one in ten on a logistic curve in the logarithm."""
+    return NINE_TO_ONE ** (2 / slope) if slope > 0 else math.inf

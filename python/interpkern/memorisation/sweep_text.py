@@ -28,7 +28,21 @@ SHAPES = (
     ),
 )
 """One row a shape; bits/P1 are those of the table."""
+VARIED = (
+    Column("embedding", 11, lambda row: row.embedding),
+    Column("p", 6, lambda row: f"{row.p:g}"),
+    Column("solver", 8, lambda row: row.solver),
+    Column("steps", 8, lambda row: f"{row.steps:,}"),
+    Column("lr", 7, lambda row: f"{row.lr:g}"),
+)
+"""What tells shapes of some studies apart."""
 WORDS = {"solved": "every fact right", "learnt": "95 % of the bits by loss"}
+
+
+def shape_columns(shapes: pandas.DataFrame) -> tuple[Column, ...]:
+    """Those of SHAPES, after what differs between the shapes of the study."""
+    differ = tuple(column for column in VARIED if shapes[column.heading].nunique() > 1)
+    return (*SHAPES[:1], *differ, *SHAPES[1:])
 
 
 def threshold_columns(found: "Sweep") -> tuple[Column, ...]:
@@ -56,9 +70,11 @@ def _of(name: str) -> Callable[[Row], str]:
 
 
 def threshold_rows(found: "Sweep") -> list[Row]:
-    """The thresholds by both criteria; one shape alone has none."""
+    """The thresholds by both criteria; one shape alone has none, nor has the loss of a readout that was solved for."""
+    if found.study == "map":
+        return []
     rows = [row for criterion in CRITERIA for row in found.thresholds(criterion).itertuples() if row.shapes > 1]
-    return [row for row in rows if found.study != "map"]
+    return [row for row in rows if row.criterion == "solved" or getattr(row, "solver", "adam") == "adam"]
 
 
 def threshold_lines(found: "Sweep") -> list[str]:
@@ -80,7 +96,8 @@ def growth_sentences(thresholds: pandas.DataFrame, growth: pandas.DataFrame) -> 
     first, last, step = known.iloc[0], known.iloc[-1], growth.iloc[-1]
     ending = "it still grows there" if step.low > 0 else "these runs cannot tell whether it still grows there"
     return [
-        f"Half of the models are solved at {first.half:.2f} facts per parameter for m = {first.rows} and at"
+        f"Half of the models are solved at {first.half:.2f} [{first.low:.2f}, {first.high:.2f}] facts per parameter"
+        f" (P1) for m = {first.rows} and at"
         f" {last.half:.2f} [{last.low:.2f}, {last.high:.2f}] for m = {last.rows}. From m = {step.rows:.0f} to"
         f" {step.to:.0f} the threshold moves by {step.per_doubling:+.2f} [{step.low:+.2f}, {step.high:+.2f}] for each"
         f" doubling: {ending}."

@@ -1,9 +1,9 @@
 """Sweeps of capacity: cells in a directory, the time they will take, and what they found."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 
 from interpkern.files import as_path, write_atomically
 from interpkern.memorisation import sweep_tables
-from interpkern.memorisation.prediction import predicted_seconds
+from interpkern.memorisation.places import Place, places
+from interpkern.memorisation.prediction import in_words, predicted_seconds
 from interpkern.memorisation.studies import STUDIES
 from interpkern.memorisation.sweep_plots import plot_sweep
 from interpkern.memorisation.training_cells import Training, joined, result, trained
 from interpkern.progress import Progress, reporting
 from interpkern.random import check_seed
 from interpkern.report import parquet
-from interpkern.runs import Damaged, Result, Store, run_cells
+from interpkern.runs import Compute, Damaged, Result, Store, run_cells
 from interpkern.validation import choice, integer, number
 
 MAX_SIZE = 1 << 12
@@ -45,7 +46,7 @@ class Sweep:
 
     def shapes(self) -> pandas.DataFrame:
         """One row a shape: how many models are solved and what they store, with 95 % intervals."""
-        return sweep_tables.shapes(self.models)
+        return self._shapes.copy()
 
     def thresholds(self, criterion: str = "solved") -> pandas.DataFrame:
         """One row for each size, embedding or budget: where half of the models are solved, with 95 % intervals.
@@ -53,7 +54,19 @@ class Sweep:
         Args:
             criterion: solved (every fact right) or learnt (at least 95 % of the table's bits stored, by the loss).
         """
-        return sweep_tables.thresholds(self.models, STUDIES[self.study].by, criterion)
+        if criterion not in self._thresholds:
+            found = sweep_tables.thresholds(self._shapes, STUDIES[self.study].by, criterion)
+            self._thresholds[criterion] = found
+        return self._thresholds[criterion].copy()
+
+    @cached_property
+    def _shapes(self) -> pandas.DataFrame:
+        return sweep_tables.shapes(self.models)
+
+    @cached_property
+    def _thresholds(self) -> dict[str, pandas.DataFrame]:
+        """By criterion, those that were asked for."""
+        return {}
 
     def plot(self) -> Figure:
         """Draw what the study asked."""
@@ -80,6 +93,7 @@ def capacity_sweep(
     seed: int = 0,
     backend: str = "auto",
     threads: int | None = None,
+    device: str = "cpu",
     say: Callable[[str], object] = lambda line: None,
     progress: Progress | bool | None = None,
 ) -> Sweep:
@@ -99,6 +113,7 @@ def capacity_sweep(
         seed: an integer from 0 to 2^64 - 1, of the whole sweep.
         backend: auto, cpu, cuda, triton or reference.
         threads: CPU threads; by default torch.get_num_threads().
+        device: cpu, cuda for every GPU of the machine, or some of them: cuda:0,cuda:1. Each works on a cell of its own.
         say: prints a line: the time it will take, and files that are damaged.
         progress: True or False for a bar or none, or a function of (done, total); by default a bar on a terminal.
 
@@ -113,24 +128,32 @@ def capacity_sweep(
         >>> found.thresholds()[["rows", "half", "low", "high"]]
     """
     wanted, about = _wanted(study, sizes, seeds, steps, lr, seed)
-    trained(replace(wanted[0], models=1, steps=0), backend=backend, threads=threads, progress=False)
+    where = places(device, backend, threads)
+    for place in where:
+        trained(replace(wanted[0], models=1, steps=0), place, progress=False)
     store = Store(directory)
     cells = [training.cell() for training in wanted]
-    _extend_plan(store, study, wanted, about, say)
+    with store.holding():
+        _extend_plan(store, study, wanted, about, say)
     cost = {cell.name: training.flops for cell, training in zip(cells, wanted, strict=True)}
     left = [each for each, cell in zip(wanted, cells, strict=True) if not store.path(cell).exists()]
-    seconds = predicted_seconds(left, backend=backend, threads=threads)
-    say(f"{study}: {_count(wanted)} in {len(cells)} cells, {len(cells) - len(left)} of them there; {_about(seconds)}")
+    seconds = predicted_seconds(left, where[0]) / len(where)
+    say(f"{study}: {_count(wanted)} in {len(cells)} cells, {len(cells) - len(left)} of them there; {in_words(seconds)}")
     with reporting(progress, study, " FLOP") as report:
         results = run_cells(
             store,
             cells,
-            lambda cell, within: result(Training.of(cell), backend=backend, threads=threads, progress=within),
+            [_maker(place) for place in where],
             cost=lambda cell: cost[cell.name],
             say=say,
             progress=report,
         )
     return _sweep(study, about, results)
+
+
+def _maker(place: Place) -> Compute:
+    """What trains cells at a place."""
+    return lambda cell, within: result(Training.of(cell), place, progress=within)
 
 
 def _extend_plan(
@@ -203,10 +226,3 @@ def _sweep(study: str, about: dict[str, Any], results: Sequence[Result]) -> Swee
 def _count(trainings: Sequence[Training]) -> str:
     models = sum(training.models for training in trainings)
     return f"{models:,} models of {len({replace(each, first=0, models=0) for each in trainings}):,} shapes and budgets"
-
-
-def _about(seconds: float) -> str:
-    if seconds < 1:
-        return "nothing to wait for"
-    amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return f"about {amount} here, done at {time.strftime('%H:%M', time.localtime(time.time() + seconds))}"

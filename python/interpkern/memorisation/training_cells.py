@@ -11,6 +11,7 @@ import torch
 from interpkern.machine import cpu_model
 from interpkern.memorisation.bits import entropy
 from interpkern.memorisation.models import TableMLPs
+from interpkern.memorisation.places import Place
 from interpkern.memorisation.readouts import solve_readout
 from interpkern.memorisation.run import MemoriseRun
 from interpkern.memorisation.tables import random_tables
@@ -118,27 +119,27 @@ def drawn(training: Training) -> tuple[TableMLPs, torch.Tensor]:
     return models, tables.repeat_interleave(training.copies, dim=0)[: training.models]
 
 
-def trained(training: Training, *, backend: str, threads: int | None, progress: Progress | bool | None) -> MemoriseRun:
-    """Draw and train the models of one cell."""
+def trained(training: Training, place: Place, *, progress: Progress | bool | None) -> MemoriseRun:
+    """Draw the models of one cell, and train them at a place."""
     models, tables = drawn(training)
     if training.solver == "exact":
         models = solve_readout(models, tables, progress=progress)
     return memorise(
-        models,
+        models.to(place.device),
         tables,
         steps=training.steps,
         lr=training.lr,
         schedule=training.schedule,
         train=training.train,
-        backend=backend,
-        threads=threads,
+        backend=place.backend,
+        threads=place.threads,
         progress=progress,
     )
 
 
-def result(training: Training, *, backend: str, threads: int | None, progress: Progress | bool | None) -> Result:
+def result(training: Training, place: Place, *, progress: Progress | bool | None) -> Result:
     """One row a model, as `MemoriseRun.to_pandas`, numbered among all models of its shape, and what made it."""
-    run = trained(training, backend=backend, threads=threads, progress=progress)
+    run = trained(training, place, progress=progress)
     text = " ".join(training.train)
     table = run.to_pandas().assign(p=training.p, schedule=training.schedule, train=text, solver=training.solver)
     table["model"] += training.first

@@ -1,7 +1,9 @@
-"""Working through the cells of a sweep, beside other processes that may do the same."""
+"""Working through the cells of a sweep, beside other threads and processes that may do the same."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from interpkern.progress import Progress
 from interpkern.runs.cells import Cell, Result
@@ -11,15 +13,16 @@ from interpkern.runs.store import Store
 SECONDS_BETWEEN_LOOKS = 0.2
 Compute = Callable[[Cell, Progress], Result]
 """Makes a cell's result, and reports (done, total) in any unit on the way."""
+Say = Callable[[str], object]
 
 
 def run_cells(
     store: Store,
     cells: Sequence[Cell],
-    compute: Compute,
+    compute: Compute | Sequence[Compute],
     *,
     cost: Callable[[Cell], int] = lambda cell: 1,
-    say: Callable[[str], object] = lambda line: None,
+    say: Say = lambda line: None,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Give the result of every cell: read where it is there, made where it is not.
@@ -30,7 +33,7 @@ def run_cells(
     Args:
         store: the directory.
         cells: what is wanted; cells that come first are made first.
-        compute: makes one.
+        compute: makes one; of several, each works on a cell of its own, in a thread of its own.
         cost: of a cell, in the unit of progress.
         say: prints a line about a damaged file.
         progress: gets (cost done, cost of what was not there at the start), and moves within a cell too.
@@ -44,36 +47,102 @@ def run_cells(
         >>> [result.table.y[0] for result in run_cells(Store("/tmp/example-runs"), cells, compute)]
         [0, 1, 4]
     """
-    done = dict(zip([cell.name for cell in cells], [readable(store, cell, say) for cell in cells], strict=True))
-    left = [cell for cell in cells if done[cell.name] is None]
-    costs = {cell.name: cost(cell) for cell in left}
-
-    def report(share: float = 0.0, name: str = "") -> None:
-        if progress:
-            made = sum(each for cell, each in costs.items() if done[cell] is not None)
-            progress(int(made + share * costs.get(name, 0)), sum(costs.values()))
-
-    report()
-    while left:
-        took = 0
-        for cell in left:
-            with store.claim(cell) as free:
-                if done[cell.name] is None:
-                    done[cell.name] = readable(store, cell, say if free else lambda line: None)
-                if free and done[cell.name] is None:
-                    made = compute(cell, lambda now, of, name=cell.name: report(now / max(of, 1), name))  # type: ignore[misc]
-                    store.write(cell, made)
-                    done[cell.name] = readable(store, cell, say)
-                    took += 1
-            report()
-        left = [cell for cell in left if done[cell.name] is None]
-        if left and not took:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+    work = _Work(store, cells, cost, say, progress)
+    if callable(compute):
+        work.through(compute)
+    else:
+        _side_by_side(work, compute)
     store.tidy()
-    return [result for result in (done[cell.name] for cell in cells) if result is not None]
+    return [result for result in (work.done[cell.name] for cell in cells) if result is not None]
 
 
-def readable(store: Store, cell: Cell, say: Callable[[str], object]) -> Result | None:
+class _Stopped(Exception):
+    """Another thread failed, or somebody pressed Ctrl-C."""
+
+
+class _Work:
+    """The cells of one call, and what has become of them."""
+
+    def __init__(
+        self, store: Store, cells: Sequence[Cell], cost: Callable[[Cell], int], say: Say, progress: Progress | None
+    ) -> None:
+        self.store, self.cells, self.progress = store, cells, progress
+        self.say = _once(say)
+        self.done = {cell.name: readable(store, cell, self.say) for cell in cells}
+        self.costs = {cell.name: cost(cell) for cell in self._left()}
+        self.shares: dict[str, float] = {}
+        """Of the cells in hand, how much is done."""
+        self.stop = threading.Event()
+        self.lock = threading.Lock()
+        self.report()
+
+    def _left(self) -> list[Cell]:
+        return [cell for cell in self.cells if self.done[cell.name] is None]
+
+    def report(self) -> None:
+        """Say how far it is."""
+        if self.stop.is_set():
+            raise _Stopped
+        with self.lock:
+            if self.progress:
+                made = sum(each for name, each in self.costs.items() if self.done[name] is not None)
+                in_hand = (self.costs[name] * share for name, share in dict(self.shares).items() if not self.done[name])
+                self.progress(int(made + sum(in_hand)), sum(self.costs.values()))
+
+    def through(self, compute: Compute) -> None:
+        """Make whatever nobody else is making, until every cell is there."""
+        while left := self._left():
+            took = 0
+            for cell in left:
+                with self.store.claim(cell) as free:
+                    if self.done[cell.name] is None:
+                        self.done[cell.name] = readable(self.store, cell, self.say if free else lambda line: None)
+                    if free and self.done[cell.name] is None:
+                        self._make(cell, compute)
+                        took += 1
+                self.report()
+            if not took and self._left():
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _make(self, cell: Cell, compute: Compute) -> None:
+        def within(now: int, of: int) -> None:
+            self.shares[cell.name] = now / max(of, 1)
+            self.report()
+
+        try:
+            self.store.write(cell, compute(cell, within))
+            self.done[cell.name] = readable(self.store, cell, self.say)
+        finally:
+            self.shares.pop(cell.name, None)
+
+
+def _side_by_side(work: _Work, computes: Sequence[Compute]) -> None:
+    """One thread for each; where one fails, or at Ctrl-C, the others leave the cell that they are working on."""
+    with ThreadPoolExecutor(len(computes)) as pool:
+        try:
+            threads = [pool.submit(work.through, compute) for compute in computes]
+            wait(threads, return_when=FIRST_EXCEPTION)
+        finally:
+            work.stop.set()
+    failures = [failure for failure in (thread.exception() for thread in threads) if failure is not None]
+    for failure in failures:
+        if not isinstance(failure, _Stopped):
+            raise failure
+
+
+def _once(say: Say) -> Say:
+    """Say every line once: a damaged file is looked at again when it is claimed."""
+    said: set[str] = set()
+
+    def say_new(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return say_new
+
+
+def readable(store: Store, cell: Cell, say: Say) -> Result | None:
     """The cell's result; None where there is none, and where it is damaged, which is said."""
     try:
         return store.read(cell)

@@ -37,9 +37,14 @@ class Store:
         _refuse_foreign(self.directory)
 
     def make(self) -> None:
-        """Make the directory; the first of the calls that write."""
+        """Make the directory; the first of the calls that write. ValueError where that cannot be done."""
         for name in (CELLS, CLAIMS):
-            (self.directory / name).mkdir(parents=True, exist_ok=True)
+            try:
+                (self.directory / name).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(
+                    f"directory: cannot make {self.directory / name}: {error.strerror}; choose another"
+                ) from error
 
     def path(self, cell: Cell) -> Path:
         """Where the cell's file is, or will be."""
@@ -90,11 +95,11 @@ class Store:
                 pass
 
     def write_plan(self, name: str, cells: Sequence[Cell], about: Mapping[str, Any]) -> None:
-        """Say which cells make the study `name`, and with which settings."""
+        """Say which cells make the study `name`, and with which settings; within `holding`, where others may too."""
+        self.make()
         record = {"kind": KIND, "schema": SCHEMA, "name": name, "about": dict(about)}
         record |= {"cells": [cell.identity for cell in cells]}
-        with self.holding():
-            write_atomically(self.directory / f"{name}.json", pack_json(record))
+        write_atomically(self.directory / f"{name}.json", pack_json(record))
 
     def plans(self) -> list[str]:
         """The names of the studies that were begun here."""
