@@ -2,30 +2,30 @@
 
 from typing import Any
 
-import numpy
 import torch
 
-from interpkern import native
+from interpkern.ops.gram_stores import PLAIN, store_for
 from interpkern.reference.matching_pursuit import Prepared
 from interpkern.validation import FLOATS, Dimensions, boolean, integer, unit_rows
 
 GROWTH = 1.5
 MAX_ATOMS = (1 << 31) - 1
 MAX_GRAM_ATOMS = 32_768
-"""Atoms up to which products are kept unless the caller says otherwise: 2 GiB at 16 bits."""
+"""Atoms up to which products are kept unless the caller says otherwise: 2 GiB at 16 bits, 4 GiB on a GPU."""
 
 
 class Gram:
     """A dictionary of unit atoms that can grow, with their products, reused between calls of `matching_pursuit`.
 
-    The atoms are kept three times: as they are, and in 16-bit numbers as panels for their products with a sample and as
-    their Gram, both of which propose atoms that float32 dot products then choose from.
+    On the CPU the atoms are kept three times: as they are, and in 16-bit numbers as panels for their products with a
+    sample and as their Gram, both of which propose atoms that float32 dot products then choose from. On a GPU they are
+    kept as they are, and their Gram in float32; it stays there, and so do atoms that are appended.
 
     Args:
-        atoms: (M, D) unit rows, torch or NumPy, floating point; copied as float32. M may be 0.
+        atoms: (M, D) unit rows, torch or NumPy, floating point; copied as float32 to where they are. M may be 0.
         capacity: atoms to make room for at once; None takes M. It grows by half when it is used up.
-        products: keep the Gram, of 2 M^2 bytes; None keeps it for up to 32,768 atoms. Without it every pick costs a
-            product of the residual with all atoms.
+        products: keep the Gram, of 2 M^2 bytes on the CPU and 4 M^2 on a GPU; None keeps it for up to 32,768 atoms.
+            Without it every pick costs a product of the residual with all atoms.
         threads: CPU threads; None takes PyTorch's number.
 
     Raises:
@@ -52,6 +52,7 @@ class Gram:
         self._products = None if products is None else boolean("products", products)
         self._threads = torch.get_num_threads() if threads is None else integer("threads", threads, 1, 4096)
         self._width, self._count = rows.shape[1], len(rows)
+        self._store = store_for(rows.device)
         self._buffers = self._allocate(room, rows.device)
         self._count = 0
         self._write(rows)
@@ -74,8 +75,8 @@ class Gram:
 
     @property
     def prepared(self) -> Prepared | None:
-        """What the compiled backend takes; None on another device than the CPU and without the compiled module."""
-        return self._buffers if self._buffers.panels is not None else None
+        """What the compiled backends take; None where there are none for the device of the atoms."""
+        return None if self._store is PLAIN else self._buffers
 
     def holds(self, atoms: Any) -> bool:
         """Whether `atoms` are this object's own, which need no second check."""
@@ -101,14 +102,8 @@ class Gram:
             ValueError when a row that is looked at is not the product of the atoms.
         """
         gram = cls.trusting(atoms, products=False)
-        buffers, module = gram._buffers, native.load("_cpu")
         _check_products(gram.atoms, products)
-        if buffers.panels is not None:
-            side = len(buffers.rows)
-            kept = _zeros((side, side), numpy.int16)
-            for own, given in zip(kept.split(1024), products.split(1024), strict=False):
-                own[: len(given), : len(products)] = (given / module.PRODUCT_STEP).round_()
-            gram._buffers = buffers._replace(products=kept)
+        gram._buffers = gram._store.take_products(gram._buffers, products)
         gram._products = True
         return gram
 
@@ -121,51 +116,21 @@ class Gram:
         if self._count > len(self._buffers.rows) or self._keeps_products(self._count) < self._keeps_products(first):
             self._grow(first)
         self.atoms[first:] = rows
-        if self._buffers.panels is not None and len(rows) > 0:
-            native.call(
-                native.load("_cpu").add_atoms,
-                **self._buffers._asdict(),
-                first=first,
-                count=self._count,
-                threads=self._threads,
-                isa=native.isa(),
-            )
+        if len(rows) > 0:
+            self._store.add(self._buffers, first, self._count, self._threads)
 
     def _keeps_products(self, atoms: int) -> bool:
         return atoms <= MAX_GRAM_ATOMS if self._products is None else self._products
 
     def _grow(self, filled: int) -> None:
         old = self._buffers
-        self._buffers = new = self._allocate(max(self._count, int(GROWTH * filled)), old.rows.device)
-        new.rows[:filled] = old.rows[:filled]
-        new.rounding[:] = old.rounding
-        if new.panels is not None and old.panels is not None:
-            panels = -(-filled // old.panels.shape[2])
-            new.panels[:panels] = old.panels[:panels]
-        if new.products is not None and old.products is not None:
-            new.products[:filled, :filled] = old.products[:filled, :filled]
+        self._buffers = self._allocate(max(self._count, int(GROWTH * filled)), old.rows.device)
+        self._store.move(self._buffers, old, filled)
 
     def _allocate(self, atoms: int, device: torch.device) -> Prepared:
-        module = native.load("_cpu")
-        if isinstance(module, str) or device.type != "cpu":
-            return Prepared(torch.zeros(atoms, self._width, device=device), torch.zeros(1), None, None)
-        room, padded = _up(max(atoms, 1), module.BLOCK), _up(self._width, module.PANEL)
-        side = min(room, MAX_GRAM_ATOMS) if self._products is None else room
-        return Prepared(
-            rows=_zeros((room, padded), numpy.float32),
-            rounding=torch.zeros(1),
-            panels=_zeros((room // module.PANEL, -(-self._width // 2), module.PANEL, 2), numpy.int16),
-            products=_zeros((side, side), numpy.int16) if self._keeps_products(self._count) else None,
-        )
-
-
-def _up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
-def _zeros(shape: tuple[int, ...], dtype: type) -> torch.Tensor:
-    """Zeros that take no memory until they are written to, as torch.zeros would."""
-    return torch.from_numpy(numpy.zeros(shape, dtype))
+        most = min(atoms, MAX_GRAM_ATOMS) if self._products is None else atoms
+        side = max(most, 1) if self._keeps_products(self._count) else 0
+        return self._store.allocate(atoms, side, self._width, device)
 
 
 def _check_products(atoms: torch.Tensor, products: torch.Tensor, looks: int = 8) -> None:

@@ -47,7 +47,7 @@ def _matching_pursuit(
     threads: int,
     backend: str,
 ) -> Picks:
-    prepared = Prepared(_present(gram[0]), _present(gram[1]), *gram[2:]) if gram else None
+    prepared = Prepared(_present(gram[0]), *gram[1:]) if gram else None
     problem = Problem(x, atoms, k, method, nonnegative, tol, prepared, precision, threads)
     run = next(known.run for known in BACKENDS if known.name == backend)
     picks: Picks = run(problem, _progress.get())

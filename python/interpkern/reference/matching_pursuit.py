@@ -40,16 +40,18 @@ class Problem:
 
 
 class Prepared(NamedTuple):
-    """Atoms as the compiled backend takes them, in buffers with room for more."""
+    """Atoms as the compiled backends take them, in buffers with room for more; on a GPU `rounding` and `panels` are
+    None."""
 
     rows: torch.Tensor
     """(room, padded D) float32."""
-    rounding: torch.Tensor
+    rounding: torch.Tensor | None
     """(1,) float32, the longest distance of an atom from the one in `panels`."""
     panels: torch.Tensor | None
     """(room / 32, (D + 1) / 2, 32, 2) int16, 32 atoms side by side in units of the kernels' ATOM_STEP."""
     products: torch.Tensor | None
-    """(side, side) int16, the Gram in units of the kernels' PRODUCT_STEP."""
+    """(side, side), the Gram: int16 in units of the kernels' PRODUCT_STEP, on a GPU float32; None where M^2 is too much
+    to keep."""
 
 
 class Picks(NamedTuple):

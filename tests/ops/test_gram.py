@@ -1,0 +1,69 @@
+"""The Gram as it is kept on a GPU, here in the CPU's memory."""
+
+import pytest
+import torch
+
+import interpkern
+from interpkern.ops import gram as grams
+from interpkern.ops import gram_stores
+from tests.ops.pursuits import problem
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every device is taken for a GPU."""
+    monkeypatch.setattr(grams, "store_for", lambda device: gram_stores.ON_GPU)
+
+
+def products(gram: interpkern.Gram) -> torch.Tensor:
+    return gram.prepared.products[: len(gram), : len(gram)]
+
+
+def test_a_gpu_has_a_store_of_its_own() -> None:
+    assert gram_stores.store_for(torch.device("cuda:1")) is gram_stores.ON_GPU
+    assert gram_stores.store_for(torch.device("cpu")) is not gram_stores.ON_GPU
+    assert interpkern.Gram(torch.eye(3)).prepared.panels is not None
+
+
+@pytest.mark.parametrize("width", [1, 7, 33, 64])
+def test_products_are_kept_as_atoms_come(on_gpu, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr(gram_stores, "NUMBERS", 1000)
+    atoms = problem(1, width, 600)[1]
+    exact = (atoms.double() @ atoms.double().mT).float()
+    grown, whole = interpkern.Gram(atoms[:0]), interpkern.Gram(atoms, capacity=1000)
+    for start, stop in ((0, 1), (1, 2), (2, 2), (2, 257), (257, 258), (258, 600)):
+        grown.append(atoms[start:stop])
+    for gram in (grown, whole):
+        assert len(gram) == 600
+        assert torch.equal(gram.atoms, atoms)
+        assert torch.allclose(products(gram), exact, rtol=0, atol=6e-8)
+        assert torch.equal(products(gram), products(gram).mT)
+        assert (gram.prepared.products[600:] == 0).all()
+        assert gram.prepared.rounding is gram.prepared.panels is None
+        assert (4 * gram.prepared.rows.stride(0)) % 16 == 0
+    assert (products(grown) != products(whole)).float().mean() < 1e-3
+    assert len(whole.prepared.rows) == 1024
+
+
+def test_products_are_dropped_where_they_are_too_many(on_gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grams, "MAX_GRAM_ATOMS", 256)
+    atoms = problem(1, 7, 300)[1]
+    gram = interpkern.Gram(atoms[:256])
+    assert gram.prepared.products.shape == (256, 256)
+    gram.append(atoms[256:])
+    assert gram.prepared.products is None
+    assert torch.equal(gram.atoms, atoms)
+    forced = interpkern.Gram(atoms, products=True)
+    assert forced.prepared.products.shape == (512, 512)
+    assert interpkern.Gram(atoms[:5], products=False).prepared.products is None
+
+
+def test_given_products_are_taken_over(on_gpu) -> None:
+    atoms = problem(1, 7, 33)[1]
+    given = atoms @ atoms.mT
+    gram = interpkern.Gram.from_products(atoms, given)
+    assert torch.equal(products(gram), given)
+    gram.append(atoms[:3])
+    assert torch.allclose(products(gram), (gram.atoms.double() @ gram.atoms.double().mT).float(), atol=1e-6)
+    with pytest.raises(ValueError, match="row 32 that is off"):
+        interpkern.Gram.from_products(atoms, given + torch.eye(33)[:, [32]] * 0.1)
