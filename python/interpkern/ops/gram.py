@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from interpkern.ops.gram_stores import PLAIN, store_for
-from interpkern.reference.matching_pursuit import Prepared
+from interpkern.ops.gram_stores import ON_GPU, PLAIN, store_for
+from interpkern.reference.matching_pursuit import Prepared, Problem
 from interpkern.validation import FLOATS, Dimensions, boolean, integer, unit_rows
 
 GROWTH = 1.5
@@ -131,6 +131,27 @@ class Gram:
         most = min(atoms, MAX_GRAM_ATOMS) if self._products is None else atoms
         side = max(most, 1) if self._keeps_products(self._count) else 0
         return self._store.allocate(atoms, side, self._width, device)
+
+
+def gram_pays(problem: Problem) -> bool:
+    """Whether a call that brings no Gram makes one: it must fit, and cost no more than the products it saves.
+
+    In exact precision the form never shows in the results, so it may depend on N; in fast precision it must not.
+    """
+    fits = len(problem.atoms) <= MAX_GRAM_ATOMS
+    return fits and (problem.precision == "fast" or len(problem.x) * problem.k >= len(problem.atoms))
+
+
+def prepared_on_gpu(problem: Problem, *, products: bool) -> Prepared:
+    """What the caller has prepared of the atoms as the GPU's kernels take it, or else that made anew."""
+    given, (count, width) = problem.gram, problem.atoms.shape
+    if given is not None and given.panels is None:
+        return given
+    kept = products if given is None else given.products is not None
+    made = ON_GPU.allocate(count, count if kept else 0, width, problem.atoms.device)
+    made.rows[:count, :width] = problem.atoms
+    ON_GPU.add(made, 0, count, problem.threads)
+    return made
 
 
 def _check_products(atoms: torch.Tensor, products: torch.Tensor, looks: int = 8) -> None:

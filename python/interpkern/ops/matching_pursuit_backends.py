@@ -7,7 +7,7 @@ import torch
 from interpkern import native
 from interpkern.backends import Backend
 from interpkern.errors import BackendUnavailable
-from interpkern.ops.gram import MAX_GRAM_ATOMS, Gram
+from interpkern.ops.gram import Gram, gram_pays
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress
 from interpkern.reference import matching_pursuit as reference
@@ -29,15 +29,6 @@ def _why_not_cpu(problem: Problem | None) -> str | None:
 
 def _not_written(problem: Problem, progress: Progress | None) -> Picks:
     raise BackendUnavailable("backend: this one is not written yet")
-
-
-def gram_pays(problem: Problem) -> bool:
-    """Whether a call that brings no Gram makes one: it must fit, and cost no more than the products it saves.
-
-    In exact precision the form never shows in the results, so it may depend on N; in fast precision it must not.
-    """
-    fits = len(problem.atoms) <= MAX_GRAM_ATOMS
-    return fits and (problem.precision == "fast" or len(problem.x) * problem.k >= len(problem.atoms))
 
 
 def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None]:
