@@ -7,6 +7,7 @@ import torch
 from interpkern import native
 from interpkern.backends import Backend
 from interpkern.errors import BackendUnavailable
+from interpkern.ops import matching_pursuit_cuda
 from interpkern.ops.gram import Gram, gram_pays
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress
@@ -81,8 +82,10 @@ def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tens
 REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {"cpu": _replay_on_cpu}
 """Backends that can tell which codes over the first `known` atoms would change without encoding again."""
 
+CUDA_EVIDENCE = "compiled for sm_80, sm_90 and sm_120 and run thread by thread on the CPU; has not run on a GPU"
+
 BACKENDS = (
-    Backend("cuda", lambda problem: "not written yet: the CUDA kernel of matching_pursuit is to come", _not_written),
+    Backend("cuda", matching_pursuit_cuda.why_not, matching_pursuit_cuda.run, CUDA_EVIDENCE),
     Backend(
         "triton", lambda problem: "not written yet: the Triton kernel of matching_pursuit is to come", _not_written
     ),
