@@ -33,10 +33,11 @@ INTERPKERN_PORTABLE float gpu_dot_error(int64_t width) {
 }
 
 // Of a product of unit vectors as tiles make it. Each is split into two float16 numbers, which leave 2^-24 of it, and
-// the product of the smaller halves, 2^-24, is left out. In a slice of DEPTH six sums of 16 terms are rounded by the
-// tensor core, which may cut instead, and slices are added in float32.
+// the product of the smaller halves, 2^-24, is left out. In a slice of DEPTH the tensor core makes six sums of 16
+// terms, each of which it may cut off 24 bits below the largest, and the sums: twelve roundings. Slices are added in
+// float32.
 INTERPKERN_PORTABLE float tile_error(int64_t width) {
-  return float(24 + width / DEPTH + 4) * GPU_ROUNDING;
+  return float(6 * 12 + width / DEPTH + 4) * GPU_ROUNDING;
 }
 
 // The same from single float16 numbers: four times the standard deviation, or all there can be.
