@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmarks.gpu_roofs import Roofs, seconds_of
-from benchmarks.kernel_resources import pursuit_bytes, pursuit_flops
+from benchmarks.kernel_resources import ARCHITECTURES, pursuit_bytes, pursuit_flops, pursuit_geometry
 from benchmarks.peers import matching_pursuit_packages, matching_pursuit_torch
 from benchmarks.peers.matching_pursuit import Dictionary, PursuitPeer
 from interpkern import Gram, SparseCode, matching_pursuit
@@ -163,11 +163,13 @@ def rates(case: Case, samples: int, seconds: float, roofs: Roofs) -> dict[str, f
     """Speed, and shares of what the bytes and the operations that we predict would take by each roof alone."""
     per_second, shape = samples / seconds, (case.M, case.D, K)
     flops = pursuit_flops(shape, products=case.gram) / (1 if case.precision == "exact" else 3)
+    on_chip = pursuit_geometry(shape, case.method, ARCHITECTURES["sm_90"], products=case.gram)["on_chip"]
+    moved = pursuit_bytes(case.method, shape, products=case.gram, on_chip=on_chip)
     return {
         "samples": samples,
         "seconds": seconds,
         "samples_per_second": per_second,
-        "share_of_copy": per_second * pursuit_bytes(case.method, shape, products=case.gram) / (roofs.copy_gbps * 1e9),
+        "share_of_copy": per_second * moved / (roofs.copy_gbps * 1e9),
         "share_of_half": per_second * flops / (roofs.half_tflops * 1e12),
     }
 

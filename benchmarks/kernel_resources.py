@@ -52,12 +52,12 @@ PURSUITS = [
     ("mp", (16_384, 2304, 40), True),
     ("mp_refit", (16_384, 2304, 40), True),
     ("omp", (16_384, 2304, 40), True),
-    ("mp", (57_344, 768, 40), True),
+    ("mp", (65_536, 768, 40), True),
     ("mp", (200_000, 4096, 40), False),
     ("omp", (200_000, 4096, 40), False),
 ]
 """(method, (M, D, k), whether there is a Gram)"""
-SCREENS = ("correlations on chip", "correlations", "panels")
+SCREENS = ("correlations", "last products", "panels")
 """In the order of the kernels' template argument."""
 PURSUIT_THREADS = 256
 
@@ -157,7 +157,8 @@ def pursuit_rows(kernels: list[Kernel]) -> list[dict[str, Any]]:
             memory = geometry["shared_bytes"]
             blocks = blocks_per_multiprocessor(arch, known[0].registers, PURSUIT_THREADS, memory)
             about = {"arch": arch.name, "method": method, "shape": list(shape), "kernel": name}
-            work = {"mb_a_sample": round(pursuit_bytes(method, shape, products=products) / 1e6, 2)}
+            moved = pursuit_bytes(method, shape, products=products, on_chip=geometry["on_chip"])
+            work = {"mb_a_sample": round(moved / 1e6, 2)}
             work["gflop_a_sample"] = round(pursuit_flops(shape, products=products) / 1e9, 3)
             rows.append({**about, **geometry, "blocks_per_multiprocessor": blocks, **work})
     return rows
@@ -181,19 +182,20 @@ def pursuit_kernel(screen: str, method: str) -> str:
     return f"pursue_samples<{SCREENS.index(screen)}, {'false' if method == 'mp' else 'true'}>"
 
 
-def pursuit_bytes(method: str, shape: Sequence[int], *, products: bool) -> int:
+def pursuit_bytes(method: str, shape: Sequence[int], *, products: bool, on_chip: int) -> int:
     """Bytes that the picks of a sample read and write beyond the caches, if nothing is found in them: a prediction.
 
-    A row of the Gram a pick, or for omp the correlations and a row for each atom of the support; the picked atom, for
-    omp also the support twice a pick, for a refit the support once a pick and once more; first products once written
+    A row of the Gram a pick and the correlations that are not on the chip, or for omp all of them and a row for each
+    atom of the support; the picked atom, for omp also the support twice a pick, for a refit the support once a pick and once more; first products once written
     and once read, without a Gram the residual and the panels' peaks for every pick.
     """
     M, D, k = shape
     atoms = 4 * D * {"mp": k, "mp_refit": k + k * (k + 1) // 2 + k, "omp": k + k * (k + 1)}[method]
     if not products:
         return atoms + k * (2 * 4 * M // 32 + 2 * 4 * D)
-    rows = k if method != "omp" else k + k * (k - 1) // 2
-    return atoms + 4 * M * (rows + 2)
+    rows = k + k * (k - 1) // 2 if method == "omp" else k
+    kept = 0 if method == "omp" else 8 * max(0, M - on_chip) * k
+    return atoms + 4 * M * (rows + 2) + kept
 
 
 def pursuit_flops(shape: Sequence[int], *, products: bool) -> int:

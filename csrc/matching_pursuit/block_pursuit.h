@@ -40,9 +40,9 @@ struct GpuPursuit {
 };
 
 enum class Screen {
-  CORRELATIONS_ON_CHIP,  // with all atoms, in shared memory, kept up to date through rows of the Gram
-  CORRELATIONS,          // the same in global memory; for omp, those of the last products
-  PANELS                 // the largest of each PANEL atoms, multiplied anew for every pick
+  CORRELATIONS,   // with all atoms, kept up to date through rows of the Gram, in shared memory as far as they fit
+  LAST_PRODUCTS,  // those that omp takes the weighted rows of its support off for every pick
+  PANELS          // the largest of each PANEL atoms, multiplied anew for every pick
 };
 
 // Where a sample is between two launches.
@@ -79,6 +79,7 @@ struct PursuitLayout {
   int64_t capacity;       // atoms in a support
   int64_t support_bytes;  // a multiple of 16
   int64_t screen_floats;
+  int64_t on_chip;  // correlations in shared memory, the first ones
   bool residual_in_shared, support_in_shared;
   int64_t shared_bytes;  // of a block
   int64_t slots;

@@ -139,7 +139,8 @@ class BlockSample : BlockSums<Block> {
       support_memory = place(reinterpret_cast<float*>(own), l.support_in_shared, l.support_bytes / 4);
       u.lay_out(reinterpret_cast<char*>(support_memory), l.capacity, p.nonnegative);
     }
-    screen = SCREEN == Screen::CORRELATIONS_ON_CHIP ? shared : w.screens + slot * l.screen_floats;
+    screen = w.screens + slot * l.screen_floats;
+    chip = shared;
   }
 
   // Makes up to `budget` picks.
@@ -168,8 +169,8 @@ class BlockSample : BlockSums<Block> {
   const PursuitLayout& l;
   const PursuitWorkspace& w;
   const int slot;
-  SamplePath state;  // the same in all threads
-  float *residual, *support_memory = nullptr, *screen;
+  SamplePath state;                                            // the same in all threads
+  float *residual, *support_memory = nullptr, *screen, *chip;  // chip: the screen's first part in shared memory
   Support u;
   float peak = 0;
 
@@ -178,7 +179,9 @@ class BlockSample : BlockSums<Block> {
   int count = 0;
   uint32_t dots = 0;
 
-  INTERPKERN_KERNEL bool omp() const { return FITS && p.method == Method::omp; }
+  INTERPKERN_KERNEL bool omp() const {
+    return SCREEN == Screen::LAST_PRODUCTS || (SCREEN == Screen::PANELS && FITS && p.method == Method::omp);
+  }
   INTERPKERN_KERNEL const float* atom(int64_t index) const { return p.atoms.rows + index * p.atoms.stride; }
   INTERPKERN_KERNEL int32_t* picks() const { return p.indices + s.origin.row * p.picks; }
   INTERPKERN_KERNEL float* values() const { return p.coefficients + s.origin.row * p.picks; }
@@ -201,7 +204,7 @@ class BlockSample : BlockSums<Block> {
       if (FITS && l.support_in_shared)
         copy(thread, reinterpret_cast<const float*>(w.supports + slot * l.support_bytes), support_memory,
              l.support_bytes / 4);
-      if (SCREEN == Screen::CORRELATIONS_ON_CHIP) copy(thread, w.screens + slot * l.screen_floats, screen, l.columns);
+      if (SCREEN == Screen::CORRELATIONS) copy(thread, screen, chip, l.on_chip);
     });
   }
 
@@ -212,8 +215,7 @@ class BlockSample : BlockSums<Block> {
       if (FITS && goes_on && l.support_in_shared)
         copy(thread, support_memory, reinterpret_cast<float*>(w.supports + slot * l.support_bytes),
              l.support_bytes / 4);
-      if (SCREEN == Screen::CORRELATIONS_ON_CHIP && products)
-        copy(thread, screen, w.screens + slot * l.screen_floats, l.columns);
+      if (SCREEN == Screen::CORRELATIONS && products) copy(thread, chip, screen, l.on_chip);
       if (thread != 0) return;
       w.states[slot].path = state;
       if (state.phase == WAITING) w.wanting[Block::add(&w.queue->wanting, 1)] = slot;
@@ -240,7 +242,7 @@ class BlockSample : BlockSums<Block> {
 
   // Lists what may be the next pick; false where the screen is too rough to tell and has to be made anew.
   INTERPKERN_KERNEL bool propose() {
-    if (SCREEN != Screen::PANELS && omp()) weigh_rows();
+    if (SCREEN == Screen::LAST_PRODUCTS) weigh_rows();
     peak = this->largest([&](int thread) {
       if (thread == 0) s.best = 0, s.candidate_count = 0;
       return s.peaks[thread] = SCREEN == Screen::PANELS ? panels_peak(thread) : correlations_peak(thread);
@@ -293,20 +295,12 @@ class BlockSample : BlockSums<Block> {
 
   // Also takes the last pick out of the correlations that are kept up to date.
   INTERPKERN_KERNEL float correlations_peak(int thread) {
-    const float* const row =
-        !omp() && state.last_index >= 0 ? p.atoms.products + state.last_index * p.atoms.side : nullptr;
-    const int columns = int(l.columns);
+    const int columns = int(l.columns), on_chip = int(l.on_chip);
     float most[4] = {0, 0, 0, 0};
-    if (row) {
-      INTERPKERN_UNROLL_BY_4 for (int e = thread * 4; e < columns; e += PURSUIT_THREADS * 4) {
-        Quad c = read_quad(screen + e);
-        const Quad g = read_quad(row + e);
-        INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) {
-          c.v[i] = multiply_add(-state.last, g.v[i], c.v[i]);
-          most[i] = larger(most[i], magnitude(c.v[i]));
-        }
-        write_quad(screen + e, c);
-      }
+    if (SCREEN == Screen::CORRELATIONS && state.last_index >= 0) {
+      const float* const row = p.atoms.products + state.last_index * p.atoms.side;
+      subtract(chip, row, thread * 4, on_chip, most);
+      subtract(screen, row, on_chip + thread * 4, columns, most);
     } else {
       INTERPKERN_NO_UNROLL for (int e = thread * 4; e < columns; e += PURSUIT_THREADS * 4) {
         const Quad c = correlations(e);
@@ -316,10 +310,23 @@ class BlockSample : BlockSums<Block> {
     return larger(larger(most[0], most[1]), larger(most[2], most[3]));
   }
 
-  // Of four atoms as the screen has them: omp takes the weighted rows of its support off those of the last products.
+  INTERPKERN_KERNEL void subtract(float* correlations, const float* row, int from, int to, float (&most)[4]) const {
+    INTERPKERN_UNROLL_BY_4 for (int e = from; e < to; e += PURSUIT_THREADS * 4) {
+      Quad c = read_quad(correlations + e);
+      const Quad g = read_quad(row + e);
+      INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) {
+        c.v[i] = multiply_add(-state.last, g.v[i], c.v[i]);
+        most[i] = larger(most[i], magnitude(c.v[i]));
+      }
+      write_quad(correlations + e, c);
+    }
+  }
+
+  // Of four atoms as the screen has them.
   INTERPKERN_KERNEL Quad correlations(int e) const {
+    if (SCREEN == Screen::CORRELATIONS && e < int(l.on_chip)) return read_quad(chip + e);
     Quad c = read_quad(screen + e);
-    if (omp()) {
+    if (SCREEN == Screen::LAST_PRODUCTS) {
       INTERPKERN_UNROLL_BY_4 for (int i = 0; i < state.size; ++i) {
         const Quad g = read_quad(p.atoms.products + u.atoms[i] * p.atoms.side + e);
         INTERPKERN_UNROLL for (int j = 0; j < 4; ++j) c.v[j] = multiply_add(-u.changes[i], g.v[j], c.v[j]);

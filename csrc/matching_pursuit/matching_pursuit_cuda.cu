@@ -13,8 +13,8 @@ namespace interpkern {
 namespace {
 
 // Blocks of PURSUIT_THREADS that have registers on one multiprocessor.
-constexpr int resident(Screen screen, bool fits) {
-  return fits || screen == Screen::CORRELATIONS ? 2 : 3;
+constexpr int resident(bool fits) {
+  return fits ? 2 : 3;
 }
 
 __global__ void __launch_bounds__(PURSUIT_THREADS)
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(PRODUCT_THREADS)
 }
 
 template <Screen SCREEN, bool FITS>
-__global__ void __launch_bounds__(PURSUIT_THREADS, resident(SCREEN, FITS))
+__global__ void __launch_bounds__(PURSUIT_THREADS, resident(FITS))
     pursue_samples(const __grid_constant__ GpuPursuit pursuit, const __grid_constant__ PursuitLayout layout,
                    const __grid_constant__ PursuitWorkspace workspace) {
   extern __shared__ uint4 shared[];
@@ -58,11 +58,10 @@ Kernel product_kernel(const GpuPursuit& p, const PursuitLayout& layout) {
 
 Kernel pursuit_kernel(const PursuitLayout& layout) {
   switch (layout.screen) {
-    case Screen::CORRELATIONS_ON_CHIP:
-      return layout.fits ? pursue_samples<Screen::CORRELATIONS_ON_CHIP, true>
-                         : pursue_samples<Screen::CORRELATIONS_ON_CHIP, false>;
     case Screen::CORRELATIONS:
       return layout.fits ? pursue_samples<Screen::CORRELATIONS, true> : pursue_samples<Screen::CORRELATIONS, false>;
+    case Screen::LAST_PRODUCTS:
+      return pursue_samples<Screen::LAST_PRODUCTS, true>;
     default:
       return layout.fits ? pursue_samples<Screen::PANELS, true> : pursue_samples<Screen::PANELS, false>;
   }

@@ -52,11 +52,10 @@ struct Emulated {
 
   void pursue() {
     switch (layout.screen) {
-      case Screen::CORRELATIONS_ON_CHIP:
-        return layout.fits ? pursue<Screen::CORRELATIONS_ON_CHIP, true>()
-                           : pursue<Screen::CORRELATIONS_ON_CHIP, false>();
       case Screen::CORRELATIONS:
         return layout.fits ? pursue<Screen::CORRELATIONS, true>() : pursue<Screen::CORRELATIONS, false>();
+      case Screen::LAST_PRODUCTS:
+        return pursue<Screen::LAST_PRODUCTS, true>();
       case Screen::PANELS:
         return layout.fits ? pursue<Screen::PANELS, true>() : pursue<Screen::PANELS, false>();
     }

@@ -8,9 +8,10 @@
 namespace interpkern {
 
 inline nanobind::dict geometry_dict(const PursuitLayout& layout) {
-  const char* const screens[] = {"correlations on chip", "correlations", "panels"};
+  const char* const screens[] = {"correlations", "last products", "panels"};
   nanobind::dict found;
   found["screen"] = screens[int(layout.screen)];
+  found["on_chip"] = layout.on_chip;
   found["shared_bytes"] = layout.shared_bytes;
   found["residual_in_shared"] = layout.residual_in_shared;
   found["support_in_shared"] = layout.support_in_shared;

@@ -39,9 +39,15 @@ PursuitLayout lay_out_pursuit(const GpuPursuit& p, const DeviceLimits& limits) {
   l.shared_bytes = sizeof(PursuitScratch);
   l.residual_in_shared = claim(l.width * int64_t(sizeof(float)));
   l.support_in_shared = claim(l.support_bytes);
-  l.screen = p.atoms.products ? Screen::CORRELATIONS : Screen::PANELS;
-  if (p.atoms.products && p.method != Method::omp && claim(l.columns * int64_t(sizeof(float))))
-    l.screen = Screen::CORRELATIONS_ON_CHIP;
+  l.screen = !p.atoms.products         ? Screen::PANELS
+             : p.method == Method::omp ? Screen::LAST_PRODUCTS
+                                       : Screen::CORRELATIONS;
+  if (l.screen == Screen::CORRELATIONS) {
+    constexpr int64_t ONCE = 4 * PURSUIT_THREADS;  // that all threads read at once: each has its own in either memory
+    const int64_t floats = room / int64_t(sizeof(float));
+    l.on_chip = l.columns <= floats ? l.columns : floats / ONCE * ONCE;
+    claim(l.on_chip * int64_t(sizeof(float)));
+  }
 
   int64_t slot_bytes = 0;
   l.slots = 1;

@@ -14,7 +14,7 @@ MACHINES = {"emulated": PursuitMachine()}
 OTHER_MACHINES = (
     PursuitMachine(shared_bytes=4_000, slots=7, thread_order=SHUFFLED),
     PursuitMachine(slots=3, picks=1, thread_order=BACKWARD),
-    PursuitMachine(slots=1, thread_order=SHUFFLED),
+    PursuitMachine(shared_bytes=7_500, slots=1, thread_order=SHUFFLED),
     PursuitMachine(shared_bytes=4_000, picks=2, thread_order=BACKWARD),
     PursuitMachine(products=False, slots=150, thread_order=SHUFFLED),
     PursuitMachine(products=False, shared_bytes=4_000, slots=5, thread_order=BACKWARD),

@@ -34,12 +34,15 @@ def geometry(M: int, D: int = 768, k: int = 40, *, arch: str = "sm_90", **change
 
 
 def test_the_form_is_chosen_by_what_fits() -> None:
-    assert geometry(16_384, 2304)["screen"] == "correlations on chip"
-    assert geometry(54_000)["screen"] == "correlations on chip"
-    assert geometry(54_000, arch="sm_80")["screen"] == "correlations"
-    assert geometry(60_000)["screen"] == "correlations"
-    assert geometry(16_384, method="mp_refit")["screen"] == "correlations on chip"
-    assert geometry(16_384, method="omp")["screen"] == "correlations"  # those of the last products, which omp adds to
+    whole = geometry(16_384, 2304)
+    assert (whole["screen"], whole["on_chip"]) == ("correlations", 16_384)
+    assert geometry(54_000)["on_chip"] == 54_016
+    assert geometry(16_384, method="mp_refit")["on_chip"] == 16_384
+    for M, arch in ((54_000, "sm_80"), (65_536, "sm_90"), (200_000, "sm_90")):
+        part = geometry(M, arch=arch)["on_chip"]  # the first ones, as many as fit and all threads read at once
+        assert part % 1024 == 0
+        assert SHARED_BYTES[arch] - 4096 < geometry(M, arch=arch)["shared_bytes"] <= SHARED_BYTES[arch]
+    assert geometry(16_384, method="omp")["screen"] == "last products"
     assert geometry(200_000, products=False)["screen"] == "panels"
     assert not geometry(1000, 60_000)["residual_in_shared"]
 

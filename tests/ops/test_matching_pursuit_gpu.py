@@ -65,7 +65,7 @@ def test_bits_do_not_depend_on_batch_or_order(backend, method, nonnegative) -> N
 
 @pytest.mark.parametrize("nonnegative", SIGNS)
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("shape", [(11, 33, 131, 9), (3, 7, 300, 12), (20, 65, 33, 40)])
+@pytest.mark.parametrize("shape", [(11, 33, 131, 9), (3, 7, 300, 12), (20, 65, 33, 40), (2, 33, 1500, 8)])
 def test_the_machine_never_shows_in_the_bits(shape, method, nonnegative, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads in any order, any memory, number of slots and cut into launches, and either form."""
     N, D, M, k = shape
