@@ -12,6 +12,7 @@
 #define INTERPKERN_KERNEL __device__ __forceinline__
 #define INTERPKERN_BOTH __host__ __device__
 #define INTERPKERN_UNROLL _Pragma("unroll")
+#define INTERPKERN_UNROLL_BY_2 _Pragma("unroll 2")
 #define INTERPKERN_UNROLL_BY_4 _Pragma("unroll 4")
 #define INTERPKERN_NO_UNROLL _Pragma("unroll 1")
 #else
@@ -19,6 +20,7 @@
 #define INTERPKERN_KERNEL inline
 #define INTERPKERN_BOTH
 #define INTERPKERN_UNROLL
+#define INTERPKERN_UNROLL_BY_2
 #define INTERPKERN_UNROLL_BY_4
 #define INTERPKERN_NO_UNROLL
 #endif

@@ -9,6 +9,7 @@
 namespace interpkern {
 
 constexpr int PURSUIT_WARPS = PURSUIT_THREADS / WARP;
+constexpr int ONCE = 4 * PURSUIT_THREADS;  // floats that all threads of a block read at once
 
 // What the threads of a block share beside the arrays in shared memory, which follow.
 struct alignas(16) PursuitScratch {
@@ -193,8 +194,7 @@ class BlockSample : BlockSums<Block> {
   }
 
   INTERPKERN_KERNEL void copy(int thread, const float* from, float* to, int64_t floats) const {
-    INTERPKERN_NO_UNROLL for (int i = thread * 4; i < floats; i += PURSUIT_THREADS * 4)
-        write_quad(to + i, read_quad(from + i));
+    INTERPKERN_NO_UNROLL for (int i = thread * 4; i < floats; i += ONCE) write_quad(to + i, read_quad(from + i));
   }
 
   INTERPKERN_KERNEL void fetch() {
@@ -260,19 +260,30 @@ class BlockSample : BlockSums<Block> {
   }
 
   INTERPKERN_KERNEL void collect(float least) {
-    const int ends = int(SCREEN == Screen::PANELS ? l.screen_floats : l.columns / 4);
     block.run([&](int thread) {
-      if (!(s.peaks[thread] >= least)) return;
-      INTERPKERN_NO_UNROLL for (int at = thread; at < ends; at += PURSUIT_THREADS) {
-        if (SCREEN == Screen::PANELS) {
-          if (screen[at] >= least) list(at);
-          continue;
+      if (SCREEN == Screen::LAST_PRODUCTS) {  // a sum of rows each: shared out again
+        INTERPKERN_NO_UNROLL for (int other = 0; other < PURSUIT_THREADS; ++other) {
+          if (s.peaks[other] >= least) list_atoms(other * 4 + thread * ONCE, ONCE * PURSUIT_THREADS, least);
         }
-        const Quad quad = correlations(at * 4);
-        INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) if (magnitude(quad.v[i]) >= least && at * 4 + i < p.atoms.count &&
-                                                          !chosen(at * 4 + i)) list(at * 4 + i);
+      } else if (s.peaks[thread] >= least) {
+        SCREEN == Screen::PANELS ? list_panels(thread, least) : list_atoms(thread * 4, ONCE, least);
       }
     });
+  }
+
+  INTERPKERN_KERNEL void list_panels(int thread, float least) {
+    INTERPKERN_NO_UNROLL for (int at = thread; at < int(l.screen_floats); at += PURSUIT_THREADS) {
+      if (screen[at] >= least) list(at);
+    }
+  }
+
+  INTERPKERN_KERNEL void list_atoms(int from, int stride, float least) {
+    INTERPKERN_NO_UNROLL for (int e = from; e < int(l.columns); e += stride) {
+      const Quad quad = correlations(e);
+      INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) {
+        if (magnitude(quad.v[i]) >= least && e + i < int(p.atoms.count) && !chosen(e + i)) list(e + i);
+      }
+    }
   }
 
   INTERPKERN_KERNEL void list(int candidate) {
@@ -302,7 +313,7 @@ class BlockSample : BlockSums<Block> {
       subtract(chip, row, thread * 4, on_chip, most);
       subtract(screen, row, on_chip + thread * 4, columns, most);
     } else {
-      INTERPKERN_NO_UNROLL for (int e = thread * 4; e < columns; e += PURSUIT_THREADS * 4) {
+      INTERPKERN_NO_UNROLL for (int e = thread * 4; e < columns; e += ONCE) {
         const Quad c = correlations(e);
         INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) most[i] = larger(most[i], magnitude(c.v[i]));
       }
@@ -311,7 +322,7 @@ class BlockSample : BlockSums<Block> {
   }
 
   INTERPKERN_KERNEL void subtract(float* correlations, const float* row, int from, int to, float (&most)[4]) const {
-    INTERPKERN_UNROLL_BY_4 for (int e = from; e < to; e += PURSUIT_THREADS * 4) {
+    INTERPKERN_UNROLL_BY_4 for (int e = from; e < to; e += ONCE) {
       Quad c = read_quad(correlations + e);
       const Quad g = read_quad(row + e);
       INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) {
@@ -416,21 +427,25 @@ class BlockSample : BlockSums<Block> {
       state.bound += fabsf(c) * gpu_gram_error() + 4 * GPU_ROUNDING * state.left;
       const float* const picked = atom(index);
       state.left = sqrtf(this->template sum<float>([&](int thread) {
-        if (thread == 0) values()[state.steps] = c;
+        if (thread == 0) picks()[state.steps] = int32_t(index), values()[state.steps] = c;
         float sum = 0;
-        INTERPKERN_UNROLL_BY_4 for (int d = thread; d < int(p.atoms.stride); d += PURSUIT_THREADS) {
-          const float r = multiply_add(-c, picked[d], residual[d]);
-          residual[d] = r;
-          sum = multiply_add(r, r, sum);
+        INTERPKERN_NO_UNROLL for (int d = thread * 4; d < int(p.atoms.stride); d += ONCE) {
+          const Quad a = read_quad(picked + d);
+          Quad r = read_quad(residual + d);
+          INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) r.v[i] = multiply_add(-c, a.v[i], r.v[i]);
+          sum = add_squares(r, sum);
+          write_quad(residual + d, r);
         }
         return sum;
       }));
       state.last_index = int32_t(index), state.last = c;
     }
-    block.run([&](int thread) {
-      if (thread == 0) picks()[state.steps] = int32_t(index);
-    });
     ++state.steps;
+  }
+
+  static INTERPKERN_KERNEL float add_squares(const Quad& quad, float sum) {
+    INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) sum = multiply_add(quad.v[i], quad.v[i], sum);
+    return sum;
   }
 
   // Adds an atom to the support; false where it lies in the span of those before.
@@ -448,7 +463,7 @@ class BlockSample : BlockSums<Block> {
       return false;
     }
     block.run([&](int thread) {
-      if (thread == 0) u.atoms[size] = int32_t(index), u.slots[size] = int32_t(place);
+      if (thread == 0) picks()[place] = u.atoms[size] = int32_t(index), u.slots[size] = int32_t(place);
     });
     ++state.size;
     return true;
@@ -456,25 +471,38 @@ class BlockSample : BlockSums<Block> {
 
   // Fills u.products, a warp each.
   INTERPKERN_KERNEL void multiply_support(int64_t index) {
-    const int64_t size = state.size, from = s.origin.row * p.atoms.width;
-    const double inverse = 1 / double(s.origin.unit);
+    const int size = state.size;
     const float* const fresh = atom(index);
-    INTERPKERN_NO_UNROLL for (int64_t first = 0; first < size + 2; first += PURSUIT_WARPS)
-        block.template warps<double, Sum>(
-            [&](int thread) {
-              const int64_t i = first + thread / WARP;
-              const float* const other = i < size ? atom(u.atoms[i]) : fresh;
-              double sum = 0;
-              if (i >= size + 2) return sum;
-              INTERPKERN_UNROLL_BY_4 for (int d = thread % WARP; d < int(p.atoms.width); d += WARP) {
-                const double with = i <= size ? double(other[d]) : double(element(p, from + d)) * inverse;
-                sum = multiply_add(double(fresh[d]), with, sum);
-              }
-              return sum;
-            },
-            [&](int warp, double sum) {
-              if (first + warp < size + 2) u.products[first + warp] = sum;
-            });
+    INTERPKERN_NO_UNROLL for (int first = 0; first < size + 2; first += PURSUIT_WARPS) {
+      block.template warps<double, Sum>(
+          [&](int thread) {
+            const int i = first + thread / WARP, lane = thread % WARP;
+            if (i > size) return i == size + 1 ? product_part_with_sample(fresh, lane) : 0.0;
+            return product_part(fresh, i < size ? atom(u.atoms[i]) : fresh, lane);
+          },
+          [&](int warp, double sum) {
+            if (first + warp < size + 2) u.products[first + warp] = sum;
+          });
+    }
+  }
+
+  INTERPKERN_KERNEL double product_part(const float* a, const float* b, int lane) const {
+    double sum = 0;
+    INTERPKERN_UNROLL_BY_2 for (int d = lane * 4; d < int(p.atoms.stride); d += WARP * 4) {
+      const Quad x = read_quad(a + d), y = read_quad(b + d);
+      INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) sum = multiply_add(double(x.v[i]), double(y.v[i]), sum);
+    }
+    return sum;
+  }
+
+  INTERPKERN_KERNEL double product_part_with_sample(const float* a, int lane) const {
+    const int64_t from = s.origin.row * p.atoms.width;
+    const double inverse = 1 / double(s.origin.unit);
+    double sum = 0;
+    INTERPKERN_UNROLL_BY_2 for (int d = lane; d < int(p.atoms.width); d += WARP) {
+      sum = multiply_add(double(a[d]), double(element(p, from + d)) * inverse, sum);
+    }
+    return sum;
   }
 
   INTERPKERN_KERNEL bool extend_factor() {
@@ -527,17 +555,23 @@ class BlockSample : BlockSums<Block> {
 
   // The residual that the coefficients leave.
   INTERPKERN_KERNEL void leave() {
-    const int64_t from = s.origin.row * p.atoms.width;
+    const int width = int(p.atoms.width);
+    const int64_t from = s.origin.row * width;
     const float inverse = 1 / s.origin.unit;
     state.left = sqrtf(this->template sum<float>([&](int thread) {
       float sum = 0;
-      INTERPKERN_NO_UNROLL for (int d = thread; d < int(p.atoms.width); d += PURSUIT_THREADS) {
-        float r = element(p, from + d) * inverse;
-        INTERPKERN_UNROLL_BY_4 for (int i = 0; i < state.size; ++i) {
-          r = multiply_add(-u.coefficients[i], atom(u.atoms[i])[d], r);
+      INTERPKERN_NO_UNROLL for (int d = thread * 4; d < int(p.atoms.stride); d += ONCE) {
+        Quad r;
+        INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) {
+          r.v[i] = d + i < width ? element(p, from + d + i) * inverse : 0.0f;
         }
-        residual[d] = r;
-        sum = multiply_add(r, r, sum);
+        INTERPKERN_UNROLL_BY_4 for (int j = 0; j < state.size; ++j) {
+          const Quad a = read_quad(atom(u.atoms[j]) + d);
+          const float c = u.coefficients[j];
+          INTERPKERN_UNROLL for (int i = 0; i < 4; ++i) r.v[i] = multiply_add(-c, a.v[i], r.v[i]);
+        }
+        sum = add_squares(r, sum);
+        write_quad(residual + d, r);
       }
       return sum;
     }));

@@ -22,8 +22,8 @@ struct NonnegativeSystem {
   int64_t size, free;
 
   INTERPKERN_BOTH void solve(double gain) {
-    for (int64_t i = 0; i < size; ++i) blocked[i] = false;
-    for (int64_t round = 0; round < 3 * size + 3; ++round) {
+    INTERPKERN_NO_UNROLL for (int64_t i = 0; i < size; ++i) blocked[i] = false;
+    INTERPKERN_NO_UNROLL for (int64_t round = 0; round < 3 * size + 3; ++round) {
       const int64_t best = steepest(gain);
       if (best < 0) return;
       insert(int32_t(best));
@@ -38,31 +38,30 @@ struct NonnegativeSystem {
  private:
   INTERPKERN_BOTH int64_t steepest(double gain) const {
     int64_t best = -1;
-    for (int64_t i = 0; i < size; ++i) {
+    INTERPKERN_NO_UNROLL for (int64_t i = 0; i < size; ++i) {
       if (is_free(i) || blocked[i]) continue;
       double slope = target[i];
-      for (int64_t f = 0; f < free; ++f) slope -= normal[i * capacity + passive[f]] * solution[passive[f]];
+      INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) slope -=
+          normal[i * capacity + passive[f]] * solution[passive[f]];
       if (slope > gain) gain = slope, best = i;
     }
     return best;
   }
 
   INTERPKERN_BOTH bool is_free(int64_t i) const {
-    for (int64_t f = 0; f < free; ++f)
-      if (passive[f] == i) return true;
+    INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) if (passive[f] == i) return true;
     return false;
   }
 
   INTERPKERN_BOTH void insert(int32_t i) {
     int64_t at = free++;
-    for (; at > 0 && passive[at - 1] > i; --at) passive[at] = passive[at - 1];
+    INTERPKERN_NO_UNROLL for (; at > 0 && passive[at - 1] > i; --at) passive[at] = passive[at - 1];
     passive[at] = i;
   }
 
   INTERPKERN_BOTH void remove(int32_t i) {
     int64_t kept = 0;
-    for (int64_t f = 0; f < free; ++f)
-      if (passive[f] != i) passive[kept++] = passive[f];
+    INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) if (passive[f] != i) passive[kept++] = passive[f];
     free = kept;
   }
 
@@ -72,11 +71,12 @@ struct NonnegativeSystem {
       if (!factorise()) return false;
       double step = 1;
       int64_t hit = -1;  // what turns zero first
-      for (int64_t f = 0; f < free; ++f) {
+      INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) {
         const double old = solution[passive[f]];
         if (trial[f] <= 0 && old <= step * (old - trial[f])) step = old / (old - trial[f]), hit = f;
       }
-      for (int64_t f = 0; f < free; ++f) solution[passive[f]] += step * (trial[f] - solution[passive[f]]);
+      INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) solution[passive[f]] +=
+          step * (trial[f] - solution[passive[f]]);
       if (hit < 0) return true;
       solution[passive[hit]] = 0;
       remove(passive[hit]);
@@ -85,22 +85,22 @@ struct NonnegativeSystem {
   }
 
   INTERPKERN_BOTH bool factorise() {
-    for (int64_t i = 0; i < free; ++i) {
+    INTERPKERN_NO_UNROLL for (int64_t i = 0; i < free; ++i) {
       double* row = factor + i * capacity;
-      for (int64_t j = 0; j <= i; ++j) {
+      INTERPKERN_NO_UNROLL for (int64_t j = 0; j <= i; ++j) {
         const double* other = factor + j * capacity;
         double sum = normal[int64_t(passive[i]) * capacity + passive[j]];
-        for (int64_t s = 0; s < j; ++s) sum -= row[s] * other[s];
+        INTERPKERN_NO_UNROLL for (int64_t s = 0; s < j; ++s) sum -= row[s] * other[s];
         if (i == j && !(sum > 1e-11)) return false;
         row[j] = i == j ? sqrt(sum) : sum / other[j];
       }
       double value = target[passive[i]];
-      for (int64_t s = 0; s < i; ++s) value -= row[s] * trial[s];
+      INTERPKERN_NO_UNROLL for (int64_t s = 0; s < i; ++s) value -= row[s] * trial[s];
       trial[i] = value / row[i];
     }
-    for (int64_t i = free - 1; i >= 0; --i) {
+    INTERPKERN_NO_UNROLL for (int64_t i = free - 1; i >= 0; --i) {
       trial[i] /= factor[i * capacity + i];
-      for (int64_t s = 0; s < i; ++s) trial[s] -= factor[i * capacity + s] * trial[i];
+      INTERPKERN_NO_UNROLL for (int64_t s = 0; s < i; ++s) trial[s] -= factor[i * capacity + s] * trial[i];
     }
     return true;
   }

@@ -43,8 +43,8 @@ PursuitLayout lay_out_pursuit(const GpuPursuit& p, const DeviceLimits& limits) {
              : p.method == Method::omp ? Screen::LAST_PRODUCTS
                                        : Screen::CORRELATIONS;
   if (l.screen == Screen::CORRELATIONS) {
-    constexpr int64_t ONCE = 4 * PURSUIT_THREADS;  // that all threads read at once: each has its own in either memory
     const int64_t floats = room / int64_t(sizeof(float));
+    // A thread has the same ones to see to in either memory.
     l.on_chip = l.columns <= floats ? l.columns : floats / ONCE * ONCE;
     claim(l.on_chip * int64_t(sizeof(float)));
   }
