@@ -186,8 +186,9 @@ def pursuit_bytes(method: str, shape: Sequence[int], *, products: bool, on_chip:
     """Bytes that the picks of a sample read and write beyond the caches, if nothing is found in them: a prediction.
 
     A row of the Gram a pick and the correlations that are not on the chip, or for omp all of them and a row for each
-    atom of the support; the picked atom, for omp also the support twice a pick, for a refit the support once a pick and once more; first products once written
-    and once read, without a Gram the residual and the panels' peaks for every pick.
+    atom of the support; the picked atom, for omp also the support twice a pick, for a refit the support once a pick and
+    once more; first products once written and once read, without a Gram the residual and the panels' peaks for every
+    pick.
     """
     M, D, k = shape
     atoms = 4 * D * {"mp": k, "mp_refit": k + k * (k + 1) // 2 + k, "omp": k + k * (k + 1)}[method]

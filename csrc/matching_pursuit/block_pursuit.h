@@ -39,6 +39,13 @@ struct GpuPursuit {
   float* residual_norm;  // (N,) out
 };
 
+// Codes over the atoms before `known`, of which is asked whether those from there on enter their paths.
+struct Replayed {
+  const int32_t* paths;  // (N, K)
+  int32_t known;
+  bool* changed;  // (N,) out
+};
+
 enum class Screen {
   CORRELATIONS,   // with all atoms, kept up to date through rows of the Gram, in shared memory as far as they fit
   LAST_PRODUCTS,  // those that omp takes the weighted rows of its support off for every pick

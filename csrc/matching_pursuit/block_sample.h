@@ -165,6 +165,32 @@ class BlockSample : BlockSums<Block> {
     put_away();
   }
 
+  // Pursues over the sample's own path and the atoms from `known` on: tells whether one of those enters it.
+  INTERPKERN_KERNEL void replay(const Replayed& r) {
+    if (state.phase == IDLE) return;
+    fetch();
+    const int32_t* const path = r.paths + s.origin.row * p.picks;
+    int length = 0;
+    while (length < p.picks && path[length] >= 0) ++length;
+    const int fresh = int(p.atoms.count) - r.known;
+    bool enters = false;
+    while (wants_pick() && !enters) {
+      block.run([&](int thread) {
+        if (thread == 0) s.best = 0;
+      });
+      compare(length + fresh, [&](int i) { return i < length ? path[i] : r.known + i - length; });
+      const uint64_t best = s.best;
+      state.ended = best == 0 || !(size_of(best) > GPU_LEVEL * s.origin.norm);
+      enters = !state.ended && index_of(best) >= r.known;
+      if (!state.ended && !enters) take(index_of(best), correlation_of(best));
+    }
+    block.run([&](int thread) {
+      if (thread == 0) r.changed[s.origin.row] = enters;
+    });
+    state.phase = IDLE;
+    put_away();
+  }
+
  private:
   const GpuPursuit& p;
   const PursuitLayout& l;

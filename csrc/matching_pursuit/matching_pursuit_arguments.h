@@ -49,6 +49,8 @@ struct GpuPursuitArguments {
   using Indices = Array<int32_t, nanobind::ndim<2>>;
   using Coefficients = Array<float, nanobind::ndim<2>>;
   using Norms = Array<float, nanobind::ndim<1>>;
+  using Paths = Array<const int32_t, nanobind::ndim<2>>;
+  using Changed = Array<bool, nanobind::ndim<1>>;
 
   static GpuPursuit pursuit(Samples& x, Rows& rows, Products& products, int64_t count, const std::string& method,
                             bool nonnegative, double tol, bool exact, Indices& indices, Coefficients& coefficients,

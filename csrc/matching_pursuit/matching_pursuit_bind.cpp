@@ -86,6 +86,17 @@ nb::tuple emulate(Emulated::Samples x, Emulated::Rows rows, Emulated::Products p
   return nb::make_tuple(work.rounds, work.dots);
 }
 
+void replay(Emulated::Samples x, Emulated::Rows rows, Emulated::Products products, int64_t count,
+            const std::string& method, bool nonnegative, double tol, bool exact, Emulated::Indices indices,
+            Emulated::Coefficients coefficients, Emulated::Norms residual_norm, Emulated::Paths paths, int32_t known,
+            Emulated::Changed changed, int64_t shared_bytes, int64_t slots, int picks, int thread_order) {
+  const GpuPursuit p = Emulated::pursuit(x, rows, products, count, method, nonnegative, tol, exact, indices,
+                                         coefficients, residual_norm);
+  const nb::gil_scoped_release no_gil;
+  path_changes_emulated(p, {paths.data(), known, changed.data()},
+                        {shared_bytes, slots, picks, ThreadOrder(thread_order)});
+}
+
 void multiply(Emulated::Samples x, Emulated::Rows rows, Emulated::Products products, int64_t count, bool nonnegative,
               bool exact, Emulated::Coefficients screens, int64_t slots, int thread_order) {
   Emulated::Indices indices;
@@ -129,6 +140,9 @@ void bind_matching_pursuit(nb::module_& module) {
              "slots"_a, "picks"_a, "thread_order"_a, "progress"_a.none(),
              "The same by the CUDA kernels' algorithm, their threads one after the other (thread_order: 0 forward, 1 "
              "backward, 2 shuffled); returns the numbers of rounds and of dots.");
+  module.def("_path_changes_as_on_a_gpu", replay, nb::kw_only(), INTERPKERN_PURSUIT_NAMES, "paths"_a, "known"_a,
+             "changed"_a, "shared_bytes"_a, "slots"_a, "picks"_a, "thread_order"_a,
+             "Whether the atoms from `known` on enter each sample's path, by the CUDA kernels' algorithm.");
   module.def("_products_as_on_a_gpu", multiply, nb::kw_only(), "x"_a, "rows"_a, "products"_a.none(), "count"_a,
              "nonnegative"_a, "exact"_a, "screens"_a, "slots"_a, "thread_order"_a,
              "Products of samples with atoms as tensor cores make them; where products is None, the largest of each "

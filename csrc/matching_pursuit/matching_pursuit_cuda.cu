@@ -49,6 +49,17 @@ __global__ void __launch_bounds__(PURSUIT_THREADS, resident(FITS))
       .run(PICKS_A_LAUNCH);
 }
 
+template <bool FITS>
+__global__ void __launch_bounds__(PURSUIT_THREADS, resident(FITS))
+    replay_samples(const __grid_constant__ GpuPursuit pursuit, const __grid_constant__ PursuitLayout layout,
+                   const __grid_constant__ PursuitWorkspace workspace, const __grid_constant__ Replayed replayed) {
+  extern __shared__ uint4 shared[];
+  DeviceBlock block;
+  BlockSample<DeviceBlock, Screen::PANELS, FITS>(block, pursuit, layout, workspace,
+                                                 *reinterpret_cast<PursuitScratch*>(shared), int(blockIdx.x))
+      .replay(replayed);
+}
+
 using Kernel = decltype(&refill_slots);
 
 Kernel product_kernel(const GpuPursuit& p, const PursuitLayout& layout) {
@@ -71,6 +82,40 @@ int64_t tiles(int64_t size) {
   return (size + TILE_SIDE - 1) / TILE_SIDE;
 }
 
+// Enqueues rounds until all samples are done; round(workspace, stream) is one, behind the refill of idle slots.
+template <class Round>
+void run_rounds(const GpuPursuit& p, const PursuitLayout& layout, void* memory, cudaStream_t stream,
+                const Report& report, const Round& round) {
+  refuse_capture(stream, "matching_pursuit");
+  const PursuitWorkspace w = divide(layout, memory, nullptr);
+  check_cuda(cudaMemsetAsync(memory, 0, zeroed_bytes(layout), stream), "cudaMemsetAsync");
+  const Pinned<PursuitQueue> seen;
+  Event start, end;
+  for (int64_t rounds = 1; seen->finished < p.samples;) {
+    start.record(stream);
+    for (int64_t i = 0; i < rounds; ++i) {
+      refill_slots<<<int(layout.slots), PURSUIT_THREADS, 0, stream>>>(p, layout, w);
+      round(w, stream);
+      check_cuda(cudaGetLastError(), "launch of matching_pursuit");
+    }
+    check_cuda(cudaMemcpyAsync(seen.get(), w.queue, sizeof(PursuitQueue), cudaMemcpyDeviceToHost, stream), "copy");
+    end.record(stream);
+    end.wait([&] { report(seen->finished, p.samples); });
+    rounds = next_budget(rounds, end.milliseconds_since(start));
+    report(seen->finished, p.samples);
+  }
+  report(p.samples, p.samples);
+}
+
+void empty_list(const PursuitWorkspace& w, cudaStream_t stream) {
+  check_cuda(cudaMemsetAsync(&w.queue->wanting, 0, sizeof(int64_t), stream), "cudaMemsetAsync");
+}
+
+template <class Function>
+void give_shared_memory(Function* kernel, int bytes) {
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
+}
+
 }  // namespace
 
 PursuitLayout plan_matching_pursuit_cuda(const GpuPursuit& pursuit, int device) {
@@ -81,32 +126,29 @@ PursuitLayout plan_matching_pursuit_cuda(const GpuPursuit& pursuit, int device) 
 void matching_pursuit_cuda(const GpuPursuit& p, const PursuitLayout& layout, void* memory, int device,
                            uintptr_t stream_handle, const Report& report) {
   const OnDevice on(device);
-  const auto stream = reinterpret_cast<cudaStream_t>(stream_handle);
-  refuse_capture(stream, "matching_pursuit");
-  const PursuitWorkspace w = divide(layout, memory, nullptr);
-  check_cuda(cudaMemsetAsync(memory, 0, zeroed_bytes(layout), stream), "cudaMemsetAsync");
   const Kernel multiply = product_kernel(p, layout), pursue = pursuit_kernel(layout);
-  const int bytes = int(layout.shared_bytes), slots = int(layout.slots);
-  check_cuda(cudaFuncSetAttribute(pursue, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
+  const int bytes = int(layout.shared_bytes);
   const unsigned products = unsigned(tiles(layout.slots) * tiles(layout.columns));
-  const Pinned<PursuitQueue> seen;
-  Event start, end;
-  for (int64_t rounds = 1; seen->finished < p.samples;) {
-    start.record(stream);
-    for (int64_t round = 0; round < rounds; ++round) {
-      refill_slots<<<slots, PURSUIT_THREADS, 0, stream>>>(p, layout, w);
-      multiply<<<products, PRODUCT_THREADS, 0, stream>>>(p, layout, w);
-      check_cuda(cudaMemsetAsync(&w.queue->wanting, 0, sizeof(int64_t), stream), "cudaMemsetAsync");
-      pursue<<<slots, PURSUIT_THREADS, bytes, stream>>>(p, layout, w);
-      check_cuda(cudaGetLastError(), "launch of matching_pursuit");
-    }
-    check_cuda(cudaMemcpyAsync(seen.get(), w.queue, sizeof(PursuitQueue), cudaMemcpyDeviceToHost, stream), "copy");
-    end.record(stream);
-    end.wait([&] { report(seen->finished, p.samples); });
-    rounds = next_budget(rounds, end.milliseconds_since(start));
-    report(seen->finished, p.samples);
-  }
-  report(p.samples, p.samples);
+  give_shared_memory(pursue, bytes);
+  run_rounds(p, layout, memory, reinterpret_cast<cudaStream_t>(stream_handle), report,
+             [&](const PursuitWorkspace& w, cudaStream_t stream) {
+               multiply<<<products, PRODUCT_THREADS, 0, stream>>>(p, layout, w);
+               empty_list(w, stream);
+               pursue<<<int(layout.slots), PURSUIT_THREADS, bytes, stream>>>(p, layout, w);
+             });
+}
+
+void path_changes_cuda(const GpuPursuit& p, const PursuitLayout& layout, const Replayed& replayed, void* memory,
+                       int device, uintptr_t stream_handle, const Report& report) {
+  const OnDevice on(device);
+  const auto replay = layout.fits ? replay_samples<true> : replay_samples<false>;
+  const int bytes = int(layout.shared_bytes);
+  give_shared_memory(replay, bytes);
+  run_rounds(p, layout, memory, reinterpret_cast<cudaStream_t>(stream_handle), report,
+             [&](const PursuitWorkspace& w, cudaStream_t stream) {
+               replay<<<int(layout.slots), PURSUIT_THREADS, bytes, stream>>>(p, layout, w, replayed);
+               empty_list(w, stream);
+             });
 }
 
 }  // namespace interpkern

@@ -13,4 +13,9 @@ PursuitLayout plan_matching_pursuit_cuda(const GpuPursuit& pursuit, int device);
 void matching_pursuit_cuda(const GpuPursuit& pursuit, const PursuitLayout& layout, void* workspace, int device,
                            uintptr_t stream, const Report& report);
 
+// Writes whether the atoms from `known` on would change each sample's path. The pursuit has no products, and its
+// outputs are overwritten.
+void path_changes_cuda(const GpuPursuit& pursuit, const PursuitLayout& layout, const Replayed& replayed,
+                       void* workspace, int device, uintptr_t stream, const Report& report);
+
 }  // namespace interpkern

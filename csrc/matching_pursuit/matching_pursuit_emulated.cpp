@@ -38,12 +38,16 @@ struct Emulated {
     pursue();
   }
 
-  void multiply_new_samples() {
+  void refill() {
     for (int slot = 0; slot < layout.slots; ++slot) {
       Poisoned shared(sizeof(PursuitScratch) / 4);
       HostBlock block(PURSUIT_THREADS, how.order);
       BlockRefill<HostBlock>(block, *shared.as<PursuitScratch>()).run(p, layout, w, slot);
     }
+  }
+
+  void multiply_new_samples() {
+    refill();
     const bool panels = layout.screen == Screen::PANELS;
     panels ? (p.exact ? multiply<true, true>() : multiply<true, false>())
            : (p.exact ? multiply<false, true>() : multiply<false, false>());
@@ -80,6 +84,18 @@ struct Emulated {
       BlockSample<HostBlock, SCREEN, FITS>(block, p, layout, w, *shared.as<PursuitScratch>(), slot).run(how.picks);
     }
   }
+
+  template <bool FITS>
+  void replay(const Replayed& replayed) {
+    refill();
+    for (int slot = 0; slot < layout.slots; ++slot) {
+      Poisoned shared(layout.shared_bytes / 4);
+      HostBlock block(PURSUIT_THREADS, how.order);
+      BlockSample<HostBlock, Screen::PANELS, FITS>(block, p, layout, w, *shared.as<PursuitScratch>(), slot)
+          .replay(replayed);
+    }
+    w.queue->wanting = 0;
+  }
 };
 
 }  // namespace
@@ -95,6 +111,12 @@ PursuitWork matching_pursuit_emulated(const GpuPursuit& pursuit, const PursuitEm
   report(pursuit.samples, pursuit.samples);
   work.dots = run.w.queue->dots;
   return work;
+}
+
+void path_changes_emulated(const GpuPursuit& pursuit, const Replayed& replayed, const PursuitEmulation& how) {
+  Emulated run(pursuit, how);
+  while (run.w.queue->finished < pursuit.samples)
+    run.layout.fits ? run.replay<true>(replayed) : run.replay<false>(replayed);
 }
 
 void products_emulated(const GpuPursuit& pursuit, const PursuitEmulation& how, float* screens) {

@@ -20,6 +20,8 @@ struct PursuitWork {
 
 PursuitWork matching_pursuit_emulated(const GpuPursuit& pursuit, const PursuitEmulation& how, const Report& report);
 
+void path_changes_emulated(const GpuPursuit& pursuit, const Replayed& replayed, const PursuitEmulation& how);
+
 // Writes the products of the samples, divided by their powers of two, with all atoms to screens (N, M rounded up to
 // BLOCK); the largest of each PANEL atoms, (N, M / PANEL rounded up), where there is no Gram.
 void products_emulated(const GpuPursuit& pursuit, const PursuitEmulation& how, float* screens);

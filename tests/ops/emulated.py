@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from interpkern import native
 from interpkern.backends import Backend
 from interpkern.ops import matching_pursuit_cuda, memorise_native
+from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress
 from interpkern.reference import matching_pursuit as pursuit
 from interpkern.reference.memorise import Outcome, Problem
@@ -72,3 +75,9 @@ class PursuitMachine:
 
         picks = matching_pursuit_cuda.call(emulate, problem)
         return picks, work[0], work[1]
+
+    def replay(self, problem: pursuit.Problem, code: SparseCode, known: int) -> torch.Tensor:
+        """Which codes change, as on this machine."""
+        how = {name: value for name, value in vars(self).items() if name != "products"}
+        function = partial(native.call, native.load("_cpu")._path_changes_as_on_a_gpu, **how)
+        return matching_pursuit_cuda.changes(function, problem, code, known)

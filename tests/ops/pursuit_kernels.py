@@ -6,7 +6,7 @@ import torch
 from interpkern import gpu
 from interpkern.ops import matching_pursuit as matching_pursuit_op
 from interpkern.ops import matching_pursuit_library
-from interpkern.ops.matching_pursuit_backends import BACKENDS
+from interpkern.ops.matching_pursuit_backends import BACKENDS, REPLAYS
 from tests.ops import pursuits
 from tests.ops.emulated import BACKWARD, SHUFFLED, PursuitMachine
 
@@ -28,6 +28,7 @@ def use_machine(machine: PursuitMachine, monkeypatch: pytest.MonkeyPatch) -> str
     backends = (machine.backend(), *(known for known in BACKENDS if known.name != "cuda"))
     for module in (matching_pursuit_op, matching_pursuit_library):
         monkeypatch.setattr(module, "BACKENDS", backends)
+    monkeypatch.setitem(REPLAYS, "cuda", machine.replay)
     return "cuda"
 
 

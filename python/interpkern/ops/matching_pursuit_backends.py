@@ -79,7 +79,10 @@ def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tens
     return changed
 
 
-REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {"cpu": _replay_on_cpu}
+REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {
+    "cuda": matching_pursuit_cuda.replay,
+    "cpu": _replay_on_cpu,
+}
 """Backends that can tell which codes over the first `known` atoms would change without encoding again."""
 
 CUDA_EVIDENCE = "compiled for sm_80, sm_90 and sm_120 and run thread by thread on the CPU; has not run on a GPU"
