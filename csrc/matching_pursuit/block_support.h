@@ -7,6 +7,8 @@
 
 namespace interpkern {
 
+struct ThisGpu {};
+
 // A support's arrays in memory that it is given, 16 bytes aligned; the counts live in SampleState.
 struct Support {
   double* products;  // (capacity + 2,) of the newest atom with those before, itself and the sample
@@ -14,7 +16,7 @@ struct Support {
   double* inverse;   // (capacity (capacity + 1) / 2,) rows of the inverse factor, one behind the other
   double* along;     // (capacity,) the sample along the orthonormal directions
   double* solution;  // (capacity,)
-  NonnegativeSystem system;
+  NonnegativeSystem<ThisGpu> system;
   float* coefficients;       // (capacity,) the solution, rounded
   float* base_coefficients;  // (capacity,) those of the last products
   float* changes;            // (capacity,) what has been added since

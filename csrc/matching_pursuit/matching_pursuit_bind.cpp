@@ -74,14 +74,14 @@ using Emulated = GpuPursuitArguments<nb::device::cpu>;
 nb::tuple emulate(Emulated::Samples x, Emulated::Rows rows, Emulated::Products products, int64_t count,
                   const std::string& method, bool nonnegative, double tol, bool exact, Emulated::Indices indices,
                   Emulated::Coefficients coefficients, Emulated::Norms residual_norm, int64_t shared_bytes,
-                  int64_t slots, int picks, int thread_order, nb::object progress) {
+                  int64_t slots, int picks, int thread_order, float noise, nb::object progress) {
   const GpuPursuit p = Emulated::pursuit(x, rows, products, count, method, nonnegative, tol, exact, indices,
                                          coefficients, residual_norm);
   const Report report = reporting(progress);
   PursuitWork work;
   {
     const nb::gil_scoped_release no_gil;
-    work = matching_pursuit_emulated(p, {shared_bytes, slots, picks, ThreadOrder(thread_order)}, report);
+    work = matching_pursuit_emulated(p, {shared_bytes, slots, picks, ThreadOrder(thread_order), noise}, report);
   }
   return nb::make_tuple(work.rounds, work.dots);
 }
@@ -94,7 +94,7 @@ void replay(Emulated::Samples x, Emulated::Rows rows, Emulated::Products product
                                          coefficients, residual_norm);
   const nb::gil_scoped_release no_gil;
   path_changes_emulated(p, {paths.data(), known, changed.data()},
-                        {shared_bytes, slots, picks, ThreadOrder(thread_order)});
+                        {shared_bytes, slots, picks, ThreadOrder(thread_order), 0});
 }
 
 void multiply(Emulated::Samples x, Emulated::Rows rows, Emulated::Products products, int64_t count, bool nonnegative,
@@ -103,7 +103,7 @@ void multiply(Emulated::Samples x, Emulated::Rows rows, Emulated::Products produ
   Emulated::Coefficients coefficients;
   Emulated::Norms norms;
   GpuPursuit p = Emulated::pursuit(x, rows, products, count, "mp", nonnegative, 0, exact, indices, coefficients, norms);
-  products_emulated(p, {1 << 18, slots, 1, ThreadOrder(thread_order)}, screens.data());
+  products_emulated(p, {1 << 18, slots, 1, ThreadOrder(thread_order), 0}, screens.data());
 }
 
 nb::dict geometry(int64_t samples, int64_t width, int64_t atoms, int64_t k, const std::string& method, bool nonnegative,
@@ -137,7 +137,7 @@ void bind_matching_pursuit(nb::module_& module) {
              "residual_norm"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
              "Whether the atoms from `known` on change each sample's path; see interpkern.ops.matching_pursuit.");
   module.def("_matching_pursuit_as_on_a_gpu", emulate, nb::kw_only(), INTERPKERN_PURSUIT_NAMES, "shared_bytes"_a,
-             "slots"_a, "picks"_a, "thread_order"_a, "progress"_a.none(),
+             "slots"_a, "picks"_a, "thread_order"_a, "noise"_a, "progress"_a.none(),
              "The same by the CUDA kernels' algorithm, their threads one after the other (thread_order: 0 forward, 1 "
              "backward, 2 shuffled); returns the numbers of rounds and of dots.");
   module.def("_path_changes_as_on_a_gpu", replay, nb::kw_only(), INTERPKERN_PURSUIT_NAMES, "paths"_a, "known"_a,

@@ -19,6 +19,7 @@ struct Emulated {
   PursuitLayout layout;
   Poisoned workspace;
   PursuitWorkspace w;
+  uint32_t state = 1;  // of random signs
 
   Emulated(const GpuPursuit& pursuit, const PursuitEmulation& how)
       : p(pursuit), how(how), layout(with_slots(pursuit, how)), workspace(layout.workspace_bytes / 4) {
@@ -51,7 +52,18 @@ struct Emulated {
     const bool panels = layout.screen == Screen::PANELS;
     panels ? (p.exact ? multiply<true, true>() : multiply<true, false>())
            : (p.exact ? multiply<false, true>() : multiply<false, false>());
+    if (how.noise > 0)
+      for (int64_t i = 0; i < w.queue->wanting; ++i) disturb(w.wanting[i]);
     w.queue->wanting = 0;
+  }
+
+  // As the worst of tensor cores might.
+  void disturb(int slot) {
+    const float most = how.noise * tile_error(p.atoms.width) * w.states[slot].path.left;
+    for (int64_t i = 0; i < layout.screen_floats; ++i) {
+      state = state * 1664525u + 1013904223u;
+      w.screens[slot * layout.screen_floats + i] += state >> 31 ? most : -most;
+    }
   }
 
   void pursue() {

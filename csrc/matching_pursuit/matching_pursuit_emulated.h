@@ -11,6 +11,7 @@ struct PursuitEmulation {
   int64_t slots;  // at most
   int picks;      // of a sample in one launch
   ThreadOrder order;
+  float noise;  // what products are made worse by, as a share of what they may be off by
 };
 
 struct PursuitWork {

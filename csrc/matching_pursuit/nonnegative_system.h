@@ -7,9 +7,10 @@
 #include "common/portable.h"
 
 namespace interpkern {
-namespace {
 
-// Lawson and Hanson's active set on the normal equations, warm from the support before.
+// Lawson and Hanson's active set on the normal equations, warm from the support before. USER keeps apart what is
+// compiled for different machines.
+template <class User>
 struct NonnegativeSystem {
   int64_t capacity;
   double* normal;    // (capacity, capacity) products of the atoms
@@ -106,5 +107,4 @@ struct NonnegativeSystem {
   }
 };
 
-}  // namespace
 }  // namespace interpkern

@@ -1,4 +1,5 @@
-// Least squares on the atoms of one sample's support, grown an atom at a time.
+// Least squares on the atoms of one sample's support, grown an atom at a time; the non-negative ones are in
+// nonnegative_system.h.
 #pragma once
 
 #include "nonnegative_system.h"
@@ -6,6 +7,8 @@
 
 namespace interpkern::INTERPKERN_ISA {
 namespace {
+
+struct ThisIsa {};
 
 // Unconstrained: orthonormal directions q_t, with d_t = sum_s R[s][t] q_s.
 struct OrthogonalBasis {

@@ -51,6 +51,8 @@ class PursuitMachine:
     """Of a sample in one launch."""
     thread_order: int = FORWARD
 
+    noise: float = 0.0
+    """What products, with samples and between atoms, are made worse by, as a share of what they may be off by."""
     products: bool = True
     """False leaves out a Gram even where there is one."""
 
@@ -70,14 +72,23 @@ class PursuitMachine:
             how = {name: value for name, value in vars(self).items() if name != "products"}
             if not self.products:
                 arguments["products"] = None
+            if arguments["products"] is not None and self.noise > 0:
+                arguments["products"] = self._disturbed(arguments["products"], arguments["count"])
             function = native.load("_cpu")._matching_pursuit_as_on_a_gpu
             work.extend(native.call(function, **arguments, progress=progress, **how))
 
         picks = matching_pursuit_cuda.call(emulate, problem)
         return picks, work[0], work[1]
 
+    def _disturbed(self, products: torch.Tensor, count: int) -> torch.Tensor:
+        """As far off as a given Gram may be."""
+        signs = torch.randn(count, count, generator=torch.Generator().manual_seed(0)).sign()
+        disturbed = products.clone()
+        disturbed[:count, :count] += self.noise * 1e-5 * signs
+        return disturbed
+
     def replay(self, problem: pursuit.Problem, code: SparseCode, known: int) -> torch.Tensor:
         """Which codes change, as on this machine."""
-        how = {name: value for name, value in vars(self).items() if name != "products"}
+        how = {name: value for name, value in vars(self).items() if name not in ("products", "noise")}
         function = partial(native.call, native.load("_cpu")._path_changes_as_on_a_gpu, **how)
         return matching_pursuit_cuda.changes(function, problem, code, known)

@@ -8,6 +8,7 @@ import torch
 import interpkern
 from interpkern.ops.sparse_code import SparseCode
 from tests.ops import test_matching_pursuit, test_matching_pursuit_promises
+from tests.ops.emulated import PursuitMachine
 from tests.ops.pursuit_kernels import EVERY, MACHINES, OTHER_MACHINES, kernel_called, use_machine
 from tests.ops.pursuits import (
     METHODS,
@@ -75,6 +76,21 @@ def test_the_machine_never_shows_in_the_bits(shape, method, nonnegative, monkeyp
     for machine in (*MACHINES.values(), *OTHER_MACHINES):
         backend = use_machine(machine, monkeypatch)
         codes.append(pursue(x, atoms, k, method=method, nonnegative=nonnegative, backend=backend))
+    assert all(same_bits(codes[0], code) for code in codes[1:])
+
+
+@pytest.mark.parametrize("nonnegative", SIGNS)
+@pytest.mark.parametrize("method", METHODS)
+def test_screens_may_be_as_rough_as_their_bounds_say(method, nonnegative, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Atoms so close to each other that rounding decides; every product off by all it may be."""
+    x, base = problem(20, 65, 60)
+    generator = torch.Generator().manual_seed(0)
+    near = base + 3e-5 * torch.randn(3, 60, 65, generator=generator) / 65**0.5
+    atoms = torch.nn.functional.normalize(torch.cat([base, *near]), dim=1)
+    codes = []
+    for machine in (PursuitMachine(), PursuitMachine(noise=0.98), PursuitMachine(noise=0.98, products=False)):
+        backend = use_machine(machine, monkeypatch)
+        codes.append(pursue(x, atoms, 12, method=method, nonnegative=nonnegative, backend=backend))
     assert all(same_bits(codes[0], code) for code in codes[1:])
 
 
