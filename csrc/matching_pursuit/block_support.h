@@ -1,5 +1,4 @@
-// Least squares on the atoms of one sample's support, by a block, in float64 from dot products of the atoms themselves:
-// an inverse Cholesky factor that grows by a row an atom, or Lawson and Hanson's active set.
+// What least squares on one sample's support keep, in memory that they are given; see block_fit.h.
 #pragma once
 
 #include "common/portable.h"

@@ -6,6 +6,7 @@
 #include "common/launches.h"
 #include "common/pinned.h"
 #include "matching_pursuit/block_products.h"
+#include "matching_pursuit/block_refill.h"
 #include "matching_pursuit/block_sample.h"
 #include "matching_pursuit/matching_pursuit_cuda.h"
 

@@ -8,6 +8,7 @@
 
 #include "common/poisoned.h"
 #include "matching_pursuit/block_products.h"
+#include "matching_pursuit/block_refill.h"
 #include "matching_pursuit/block_sample.h"
 
 namespace interpkern {

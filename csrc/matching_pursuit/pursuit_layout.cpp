@@ -2,7 +2,8 @@
 #include <algorithm>
 
 #include "matching_pursuit/block_bounds.h"
-#include "matching_pursuit/block_sample.h"
+#include "matching_pursuit/block_sums.h"
+#include "matching_pursuit/block_support.h"
 
 namespace interpkern {
 namespace {
