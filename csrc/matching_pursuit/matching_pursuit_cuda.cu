@@ -1,7 +1,5 @@
 // `matching_pursuit` on a GPU, in rounds: idle slots get samples, those that want them get products with all atoms, and
 // all make picks; see block_sample.h.
-#include <algorithm>
-
 #include "common/cuda_calls.h"
 #include "common/launches.h"
 #include "common/pinned.h"

@@ -72,10 +72,10 @@ def pursue(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: Any) -> Spa
     if device is None:
         return matching_pursuit(x, atoms, k, **settings)
     gram = settings.pop("gram", None)
-    if isinstance(gram, Gram):
+    if isinstance(gram, Gram) and gram.atoms.device.type != device.type:
         kept = gram.prepared is None or gram.prepared.products is not None
         gram = Gram(gram.atoms.to(device), products=kept)
-    elif gram is not None:
+    elif isinstance(gram, torch.Tensor):
         gram = gram.to(device)
     x, atoms = (torch.as_tensor(rows).to(device) for rows in (x, atoms))
     code = matching_pursuit(x, atoms, k, gram=gram, **settings)
