@@ -139,8 +139,8 @@ def theirs(peer: PursuitPeer, case: Case, roofs: Roofs, rows: list[dict[str, Any
         if batch * case.M > NUMBERS:
             continue
         x = few[torch.arange(batch, device=DEVICE) % DRAWN]
-        encode = peer.prepare(dictionary, K, batch)
         before = memory()
+        encode = peer.prepare(dictionary, K, batch)
         found = rates(case, batch, seconds_of(lambda e=encode, x=x: e(x), 3, 1), roofs)
         found["peak_mb"] = (peak() - before) / 1e6
         if found["samples_per_second"] > best.get("samples_per_second", 0):
