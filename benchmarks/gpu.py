@@ -48,6 +48,12 @@ PARTS = (
         "test_every_knob_follows_float64 and cuda",
         "benchmarks.gpu_memorise",
     ),
+    Part(
+        "matching_pursuit",
+        ("tests/ops/test_matching_pursuit_gpu.py", "tests/ops/test_matching_pursuit_on_gpu.py"),
+        "test_equal_atoms_go_to_the_lowest_index and cuda",
+        "benchmarks.gpu_matching_pursuit",
+    ),
     Part("itda", ("tests/itda/test_itda_on_gpu.py",), "few_rows", "benchmarks.gpu_itda"),
 )
 
@@ -118,7 +124,10 @@ def measured(parts: tuple[Part, ...], skip: list[str], budget: float) -> dict[st
 
     roofs = gpu_roofs.measured_roofs()
     about = {"command": paired.command(), "machine": paired.machine(), "stages": outcomes, "gpu": vars(roofs)}
-    return about | {part.name: _timings(part, outcomes, roofs, left) for part in parts}
+    for index, part in enumerate(parts):
+        for_others = left() * (1 - 1 / (len(parts) - index))
+        about[part.name] = _timings(part, outcomes, roofs, lambda kept=for_others: left() - kept)
+    return about
 
 
 def _timings(part: Part, outcomes: dict[str, Any], roofs: Any, left: Callable[[], float]) -> list[dict[str, Any]]:
@@ -133,8 +142,8 @@ def markdown(result: dict[str, Any], parts: tuple[Part, ...]) -> str:
         f"# {roofs['name']}",
         "",
         f"`{' '.join(result['command'])}`, commit {about['commit']}, torch {about['torch']}, Python {about['python']}.",
-        f"Measured roofs: {roofs['fma_tflops']:.1f} TFLOP/s of fp32 multiply-adds, {roofs['copy_gbps']:,.0f} GB/s"
-        " copied (read + written).",
+        f"Measured roofs: {roofs['fma_tflops']:.1f} TFLOP/s of fp32 multiply-adds, {roofs['half_tflops']:.0f} TFLOP/s"
+        f" of float16 products, {roofs['copy_gbps']:,.0f} GB/s copied (read + written).",
         "",
         *_table([{"stage": name, **outcome} for name, outcome in result["stages"].items()], ("stage", "outcome")),
     ]
@@ -152,8 +161,8 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return ""
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
     return (
         f"{value:,.3g}"
         if isinstance(value, float) and value < 1000

@@ -10,6 +10,7 @@ from interpkern import gpu, native
 
 WARM_UP, REPEATS = 2, 5
 COPIED = 1 << 30
+SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Roofs:
     """fp32 multiply-adds, two operations each."""
     copy_gbps: float
     """Bytes read plus bytes written."""
+    half_tflops: float
+    """float16 products summed in float32, as PyTorch's GEMM does them."""
 
 
 def seconds_of(work: Callable[[], object], repeats: int = REPEATS, warm_up: int = WARM_UP) -> float:
@@ -39,7 +42,7 @@ def seconds_of(work: Callable[[], object], repeats: int = REPEATS, warm_up: int 
 
 
 def measured_roofs() -> Roofs:
-    """Both roofs of the current device."""
+    """The roofs of the current device."""
     device = torch.device("cuda", torch.cuda.current_device())
     module = native.load("_cuda")
     out = torch.empty(module.roof_threads(device.index), device=device)
@@ -49,4 +52,7 @@ def measured_roofs() -> Roofs:
     source = torch.rand(COPIED // 4, device=device)
     target = torch.empty_like(source)
     copy = seconds_of(lambda: target.copy_(source))
-    return Roofs(torch.cuda.get_device_name(device), flops / fma / 1e12, 2 * COPIED / copy / 1e9)
+    square = torch.ones(SIDE, SIDE, dtype=torch.float16, device=device)
+    half = seconds_of(lambda: square @ square)
+    name = torch.cuda.get_device_name(device)
+    return Roofs(name, flops / fma / 1e12, 2 * COPIED / copy / 1e9, 2 * SIDE**3 / half / 1e12)

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,19 @@ ARCHITECTURES = {
 }
 MEMORISE_SHAPES = [(16, 8, 8), (16, 16, 16), (32, 16, 32), (32, 20, 20), (48, 32, 32), (64, 48, 48), (128, 128, 128)]
 """(m, d_model, d_hidden)"""
+PURSUITS = [
+    ("mp", (4096, 384, 32), True),
+    ("mp", (16_384, 2304, 40), True),
+    ("mp_refit", (16_384, 2304, 40), True),
+    ("omp", (16_384, 2304, 40), True),
+    ("mp", (65_536, 768, 40), True),
+    ("mp", (200_000, 4096, 40), False),
+    ("omp", (200_000, 4096, 40), False),
+]
+"""(method, (M, D, k), whether there is a Gram)"""
+SCREENS = ("correlations", "last products", "panels")
+"""In the order of the kernels' template argument."""
+PURSUIT_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ def plain_name(name: str) -> str:
     """A kernel's name and template arguments without its types, by c++filt where that is there."""
     if shutil.which("c++filt"):
         name = subprocess.run(["c++filt", name], capture_output=True, text=True, check=True).stdout.strip()
-    short = re.sub(r"\(anonymous namespace\)::|interpkern::|^void |\((int|bool)\)", "", name)
+    short = re.sub(r"\(anonymous namespace\)::|interpkern::|^void |\((int|bool|interpkern::Screen|Screen)\)", "", name)
     return re.sub(r"\(.*\)$", "", short)
 
 
@@ -128,6 +142,67 @@ def memorise_rows(kernels: list[Kernel]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def pursuit_rows(kernels: list[Kernel]) -> list[dict[str, Any]]:
+    """Form, memory, occupancy and traffic of `matching_pursuit` at some sizes."""
+    rows = []
+    for arch in ARCHITECTURES.values():
+        for method, shape, products in PURSUITS:
+            geometry = pursuit_geometry(shape, method, arch, products=products)
+            name = pursuit_kernel(geometry["screen"], method)
+            known = [kernel for kernel in kernels if kernel.name == name and kernel.arch == arch.name]
+            if not known:
+                continue
+            memory = geometry["shared_bytes"]
+            blocks = blocks_per_multiprocessor(arch, known[0].registers, PURSUIT_THREADS, memory)
+            about = {"arch": arch.name, "method": method, "shape": list(shape), "kernel": name}
+            moved = pursuit_bytes(method, shape, products=products, on_chip=geometry["on_chip"])
+            work = {"mb_a_sample": round(moved / 1e6, 2)}
+            work["gflop_a_sample"] = round(pursuit_flops(shape, products=products) / 1e9, 3)
+            rows.append({**about, **geometry, "blocks_per_multiprocessor": blocks, **work})
+    return rows
+
+
+def pursuit_geometry(
+    shape: Sequence[int], method: str, arch: Architecture, *, products: bool | None = None
+) -> dict[str, Any]:
+    """Form, memory and slots for a million signed samples; whether there is a Gram is looked up unless it is said."""
+    if products is None:
+        products = next(kept for name, known, kept in PURSUITS if name == method and list(known) == list(shape))
+    M, D, k = shape
+    sizes = {"samples": 1 << 20, "width": D, "atoms": M, "k": k}
+    settings = {"method": method, "nonnegative": False, "products": products}
+    limit = arch.shared_bytes_per_block
+    return native.load("_cpu")._matching_pursuit_geometry(**sizes, **settings, shared_bytes_per_block=limit)
+
+
+def pursuit_kernel(screen: str, method: str) -> str:
+    """The instance that runs a geometry, as matching_pursuit_cuda.cu chooses it."""
+    return f"pursue_samples<{SCREENS.index(screen)}, {'false' if method == 'mp' else 'true'}>"
+
+
+def pursuit_bytes(method: str, shape: Sequence[int], *, products: bool, on_chip: int) -> int:
+    """Bytes that the picks of a sample read and write beyond the caches, if nothing is found in them: a prediction.
+
+    A row of the Gram a pick and the correlations that are not on the chip, or for omp all of them and a row for each
+    atom of the support; the picked atom, for omp also the support twice a pick, for a refit the support once a pick and
+    once more; first products once written and once read, without a Gram the residual and the panels' peaks for every
+    pick.
+    """
+    M, D, k = shape
+    atoms = 4 * D * {"mp": k, "mp_refit": k + k * (k + 1) // 2 + k, "omp": k + k * (k + 1)}[method]
+    if not products:
+        return atoms + k * (2 * 4 * M // 32 + 2 * 4 * D)
+    rows = k + k * (k - 1) // 2 if method == "omp" else k
+    kept = 0 if method == "omp" else 8 * max(0, M - on_chip) * k
+    return atoms + 4 * M * (rows + 2) + kept
+
+
+def pursuit_flops(shape: Sequence[int], *, products: bool) -> int:
+    """Operations of a sample's products with all atoms on tensor cores, three of float16 numbers for each."""
+    M, D, k = shape
+    return 3 * 2 * M * D * (1 if products else k)
 
 
 def issue_cycles(m: int, width: int, hidden: int) -> int:
@@ -175,7 +250,14 @@ def markdown(result: dict[str, Any]) -> str:
         "`memorise` by (m, d_model, d_hidden); bytes are a block's; issue_cycles is predicted, not measured.",
         "",
     ]
-    return "\n".join([*lines, *_table(result["memorise"], list(result["memorise"][0])), ""])
+    lines += _table(result["memorise"], list(result["memorise"][0]))
+    lines += [
+        "",
+        "`matching_pursuit` by (M, D, k), exact; bytes are a block's of 256 threads, but for workspace_bytes.",
+        "mb_a_sample and gflop_a_sample are predicted, not measured.",
+        "",
+    ]
+    return "\n".join([*lines, *_table(result["matching_pursuit"], list(result["matching_pursuit"][0])), ""])
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
@@ -198,6 +280,7 @@ def main() -> None:
         "compiler": module.compiler(),
         "kernels": [asdict(kernel) for kernel in kernels],
         "memorise": memorise_rows(kernels),
+        "matching_pursuit": pursuit_rows(kernels),
     }
     print(markdown(result))
     if out:

@@ -13,6 +13,7 @@ namespace nb = nanobind;
 
 namespace interpkern {
 
+void bind_matching_pursuit(nb::module_& module);
 void bind_memorise(nb::module_& module);
 
 namespace {
@@ -61,4 +62,5 @@ NB_MODULE(_cuda, module) {
   module.def("fma_loop", interpkern::fma_loop, nb::arg("out"), nb::arg("iterations"), nb::arg("stream"),
              "Enqueue a loop of multiply-adds that fills the GPU; returns its floating-point operations.");
   interpkern::bind_memorise(module);
+  interpkern::bind_matching_pursuit(module);
 }

@@ -44,6 +44,7 @@ PURSUIT_PEERS = [
     pytest.param(matching_pursuit_torch.plain_gram, id="plain_gram"),
     pytest.param(matching_pursuit_torch.gram, id="gram"),
     pytest.param(matching_pursuit_torch.compiled_gram, marks=pytest.mark.slow, id="compiled_gram"),
+    pytest.param(matching_pursuit_torch.compiled_loop, marks=pytest.mark.slow, id="compiled_loop"),
     pytest.param(matching_pursuit_packages.saelens, marks=[needs("sae_lens"), pytest.mark.slow], id="saelens"),
     pytest.param(matching_pursuit_packages.spams, marks=needs("spams"), id="spams"),
     pytest.param(matching_pursuit_packages.batched_omp, marks=needs_batched_omp, id="batched_omp"),

@@ -36,11 +36,11 @@ def test_report_examines_every_backend_of_every_operation():
 @pytest.mark.usefixtures("quick")
 def test_report_says_what_gpu_kernels_were_tested_on():
     found = doctor.report()
-    for name in ("cuda", "triton"):
-        evidence = found["operations"]["memorise"][name]["evidence"]
+    for op, name in (("memorise", "cuda"), ("memorise", "triton"), ("matching_pursuit", "cuda")):
+        evidence = found["operations"][op][name]["evidence"]
         assert "has not run on a GPU" in evidence
         assert evidence in doctor.text(found)
-    assert found["operations"]["memorise"]["cpu"]["evidence"] == ""
+        assert found["operations"][op]["cpu"]["evidence"] == ""
 
 
 @pytest.mark.usefixtures("quick")

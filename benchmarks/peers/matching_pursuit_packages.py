@@ -19,7 +19,7 @@ def _prepare_saelens(dictionary: Dictionary, k: int, n: int) -> Encode:
         d_in=atoms.shape[1],
         d_sae=2 * len(atoms),
         dtype="float32",
-        device="cpu",
+        device=str(atoms.device),
         residual_threshold=0.0,
         max_iterations=k,
         stop_on_duplicate_support=False,

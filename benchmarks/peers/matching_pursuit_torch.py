@@ -10,11 +10,11 @@ Code = tuple[torch.Tensor, torch.Tensor]
 
 def _prepare_loop(dictionary: Dictionary, k: int, n: int) -> Encode:
     """As published: the residual is multiplied with all atoms at every step, the code is dense."""
-    atoms, rows = dictionary.atoms, torch.arange(n)
+    atoms, rows = dictionary.atoms, torch.arange(n, device=dictionary.atoms.device)
 
     @torch.no_grad()
     def encode(x: torch.Tensor) -> torch.Tensor:
-        residual, code = x.clone(), torch.zeros(n, len(atoms))
+        residual, code = x.clone(), torch.zeros(n, len(atoms), device=x.device)
         for _ in range(k):
             c = residual @ atoms.T
             pick = c.abs().argmax(1)
@@ -26,14 +26,41 @@ def _prepare_loop(dictionary: Dictionary, k: int, n: int) -> Encode:
     return encode
 
 
+def _loop_step(residual: torch.Tensor, atoms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One step of the loop, whose argmax the compiler fuses as far as it can."""
+    c = residual @ atoms.T
+    pick = c.abs().argmax(1)
+    coefficient = c.gather(1, pick[:, None])
+    return residual - coefficient * atoms[pick], pick, coefficient
+
+
+def _prepare_compiled_loop(dictionary: Dictionary, k: int, n: int) -> Encode:
+    atoms = dictionary.atoms
+    step = torch.compile(_loop_step, fullgraph=True, dynamic=False)
+
+    @torch.no_grad()
+    def encode(x: torch.Tensor) -> Code:
+        residual, made = x, []
+        for _ in range(k):
+            residual, pick, coefficient = step(residual, atoms)
+            made.append((pick, coefficient))
+        picks, coefficients = zip(*made, strict=True)
+        return torch.stack(picks, 1), torch.cat(coefficients, 1)
+
+    with torch._dynamo.config.patch(recompile_limit=256):
+        encode(torch.zeros(n, atoms.shape[1], device=atoms.device))
+    return encode
+
+
 def _prepare_plain_gram(dictionary: Dictionary, k: int, n: int) -> Encode:
     """The Gram form as one would write it down."""
-    (atoms, gram), rows = dictionary, torch.arange(n)
+    (atoms, gram), rows = dictionary, torch.arange(n, device=dictionary.atoms.device)
 
     @torch.no_grad()
     def encode(x: torch.Tensor) -> Code:
         c = x @ atoms.T
-        indices, coefficients = torch.empty(n, k, dtype=torch.int64), torch.empty(n, k)
+        indices = torch.empty(n, k, dtype=torch.int64, device=x.device)
+        coefficients = torch.empty(n, k, device=x.device)
         for step in range(k):
             pick = c.abs().argmax(1)
             coefficient = c[rows, pick]
@@ -47,12 +74,13 @@ def _prepare_plain_gram(dictionary: Dictionary, k: int, n: int) -> Encode:
 def _prepare_gram(dictionary: Dictionary, k: int, n: int) -> Encode:
     """The same without temporaries, and without an update after the last pick."""
     atoms, gram = dictionary
-    c, scratch = torch.empty(2, n, len(atoms))
+    c, scratch = torch.empty(2, n, len(atoms), device=atoms.device)
 
     @torch.inference_mode()
     def encode(x: torch.Tensor) -> Code:
         torch.mm(x, atoms.T, out=c)
-        picks, coefficients = torch.empty(k, n, dtype=torch.int64), torch.empty(k, n, 1)
+        picks = torch.empty(k, n, dtype=torch.int64, device=x.device)
+        coefficients = torch.empty(k, n, 1, device=x.device)
         for step in range(k):
             if step > 0:
                 torch.index_select(gram, 0, picks[step - 1], out=scratch)
@@ -73,7 +101,7 @@ def _step(c: torch.Tensor, gram: torch.Tensor, pick: torch.Tensor, coefficient: 
 
 def _prepare_compiled_gram(dictionary: Dictionary, k: int, n: int) -> Encode:
     atoms, gram = dictionary
-    c = torch.empty(n, len(atoms))
+    c = torch.empty(n, len(atoms), device=atoms.device)
     step = torch.compile(_step, fullgraph=True, dynamic=False)
 
     @torch.no_grad()
@@ -87,11 +115,14 @@ def _prepare_compiled_gram(dictionary: Dictionary, k: int, n: int) -> Encode:
         return torch.stack(picks, 1), torch.cat(coefficients, 1)
 
     with torch._dynamo.config.patch(recompile_limit=256):
-        encode(torch.zeros(n, atoms.shape[1]))
+        encode(torch.zeros(n, atoms.shape[1], device=atoms.device))
     return encode
 
 
 loop = PursuitPeer("the ITDA paper's loop", "mp", _prepare_loop, lambda code, M: code, (256,))
+compiled_loop = PursuitPeer(
+    "the ITDA paper's loop, torch.compile", "mp", _prepare_compiled_loop, scattered, (64, 128, 256)
+)
 plain_gram = PursuitPeer("torch Gram form, as one writes it down", "mp", _prepare_plain_gram, scattered, (256,))
 gram = PursuitPeer("torch Gram form, tuned", "mp", _prepare_gram, scattered, (32, 64, 128, 256))
 compiled_gram = PursuitPeer("torch Gram form, torch.compile", "mp", _prepare_compiled_gram, scattered, (32, 64, 128))

@@ -23,6 +23,15 @@ OnDevice::~OnDevice() {
   cudaSetDevice(before_);
 }
 
+DeviceLimits device_limits(int device) {
+  const auto attribute = [device](cudaDeviceAttr which) {
+    int value = 0;
+    check_cuda(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+    return value;
+  };
+  return {attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+}
+
 double Event::milliseconds_since(const Event& start) const {
   float milliseconds = 0;
   check_cuda(cudaEventElapsedTime(&milliseconds, start.event_, event_), "cudaEventElapsedTime");

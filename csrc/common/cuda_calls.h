@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "common/device_limits.h"
+
 namespace interpkern {
 
 // Throws std::runtime_error that says what failed and why.
@@ -21,6 +23,8 @@ class OnDevice {
  private:
   int before_ = 0;
 };
+
+DeviceLimits device_limits(int device);
 
 class Event {
  public:

@@ -5,18 +5,29 @@
 #include <stdint.h>
 #include <string.h>
 
-// PORTABLE runs on either side; KERNEL runs on the device, or on the host where no nvcc compiles it.
+// PORTABLE and, without being inlined by force, BOTH run on either side; KERNEL runs on the device, or on the host
+// where no nvcc compiles it.
 #if defined(__CUDACC__)
 #define INTERPKERN_PORTABLE __host__ __device__ __forceinline__
 #define INTERPKERN_KERNEL __device__ __forceinline__
+#define INTERPKERN_BOTH __host__ __device__
 #define INTERPKERN_UNROLL _Pragma("unroll")
+#define INTERPKERN_UNROLL_BY_2 _Pragma("unroll 2")
+#define INTERPKERN_UNROLL_BY_4 _Pragma("unroll 4")
+#define INTERPKERN_NO_UNROLL _Pragma("unroll 1")
 #else
 #define INTERPKERN_PORTABLE inline __attribute__((always_inline))
 #define INTERPKERN_KERNEL inline
+#define INTERPKERN_BOTH
 #define INTERPKERN_UNROLL
+#define INTERPKERN_UNROLL_BY_2
+#define INTERPKERN_UNROLL_BY_4
+#define INTERPKERN_NO_UNROLL
 #endif
 
 namespace interpkern {
+
+constexpr int WARP = 32;
 
 // Four neighbours, moved at once.
 struct alignas(16) Quad {
@@ -55,6 +66,14 @@ INTERPKERN_PORTABLE uint32_t as_bits(float x) {
 INTERPKERN_PORTABLE float multiply_add(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+INTERPKERN_PORTABLE double multiply_add(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+  return __fma_rn(a, b, c);
 #else
   return a * b + c;
 #endif

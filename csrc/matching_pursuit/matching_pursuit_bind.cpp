@@ -1,14 +1,8 @@
-// Python's side of `matching_pursuit`. The caller has validated everything; sizes are read off the arrays.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
-
-#include <optional>
-#include <stdexcept>
-#include <string>
-
-#include "matching_pursuit.h"
+// Python's side of `matching_pursuit` on the CPU, and of the GPU's algorithm as tests run it there.
+#include "matching_pursuit/block_bounds.h"
+#include "matching_pursuit/matching_pursuit_arguments.h"
+#include "matching_pursuit/matching_pursuit_emulated.h"
+#include "matching_pursuit/matching_pursuit_geometry.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -33,30 +27,6 @@ Atoms view(const Rows& rows, const Scalar& rounding, const Panels& panels, const
   return atoms;
 }
 
-Dtype dtype_of(const Samples& x) {
-  const nb::dlpack::dtype dtype = x.dtype();
-  if (dtype == nb::dtype<float>()) return Dtype::float32;
-  if (dtype.bits == 16 && dtype.code == uint8_t(nb::dlpack::dtype_code::Float)) return Dtype::float16;
-  if (dtype.bits == 16 && dtype.code == uint8_t(nb::dlpack::dtype_code::Bfloat)) return Dtype::bfloat16;
-  throw std::invalid_argument("x: expected float32, float16 or bfloat16");
-}
-
-Method method_called(const std::string& name) {
-  if (name == "mp") return Method::mp;
-  if (name == "mp_refit") return Method::mp_refit;
-  if (name == "omp") return Method::omp;
-  throw std::invalid_argument("method: expected mp, mp_refit or omp, got " + name);
-}
-
-// Holds on to `progress` by reference.
-Report reporting(const nb::object& progress) {
-  return [&progress](int64_t done, int64_t total) {
-    const nb::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw nb::python_error();
-    if (!progress.is_none()) progress(done, total);
-  };
-}
-
 void add_atoms(Rows rows, Scalar rounding, Panels panels, Products products, int64_t first, int64_t count, int threads,
                const std::string& isa) {
   const Atoms atoms =
@@ -73,7 +43,7 @@ void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Prod
                       int threads, const std::string& isa, nb::object progress) {
   Pursuit p{};
   p.atoms = view(rows, rounding, panels, products, count, x.shape(1));
-  p.x = x.data(), p.dtype = dtype_of(x);
+  p.x = x.data(), p.dtype = dtype_of(x.dtype());
   p.samples = x.shape(0), p.picks = indices.shape(1);
   p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol), p.exact = exact;
   p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
@@ -88,7 +58,7 @@ void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products
                   Array<bool, nb::ndim<1>> changed, int threads, const std::string& isa) {
   Pursuit p{};
   p.atoms = view(rows, rounding, panels, products, count, x.shape(1));
-  p.x = x.data(), p.dtype = dtype_of(x);
+  p.x = x.data(), p.dtype = dtype_of(x.dtype());
   p.samples = x.shape(0), p.picks = indices.shape(1);
   p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol);
   p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
@@ -97,6 +67,57 @@ void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products
   const Report report = reporting(silent);
   const nb::gil_scoped_release no_gil;
   path_changes_cpu(p, isa_called(isa), threads, report);
+}
+
+using Emulated = GpuPursuitArguments<nb::device::cpu>;
+
+nb::tuple emulate(Emulated::Samples x, Emulated::Rows rows, Emulated::Products products, int64_t count,
+                  const std::string& method, bool nonnegative, double tol, bool exact, Emulated::Indices indices,
+                  Emulated::Coefficients coefficients, Emulated::Norms residual_norm, int64_t shared_bytes,
+                  int64_t slots, int picks, int thread_order, float noise, nb::object progress) {
+  const GpuPursuit p = Emulated::pursuit(x, rows, products, count, method, nonnegative, tol, exact, indices,
+                                         coefficients, residual_norm);
+  const Report report = reporting(progress);
+  PursuitWork work;
+  {
+    const nb::gil_scoped_release no_gil;
+    work = matching_pursuit_emulated(p, {shared_bytes, slots, picks, ThreadOrder(thread_order), noise}, report);
+  }
+  return nb::make_tuple(work.rounds, work.dots);
+}
+
+void replay(Emulated::Samples x, Emulated::Rows rows, Emulated::Products products, int64_t count,
+            const std::string& method, bool nonnegative, double tol, bool exact, Emulated::Indices indices,
+            Emulated::Coefficients coefficients, Emulated::Norms residual_norm, Emulated::Paths paths, int32_t known,
+            Emulated::Changed changed, int64_t shared_bytes, int64_t slots, int picks, int thread_order) {
+  const GpuPursuit p = Emulated::pursuit(x, rows, products, count, method, nonnegative, tol, exact, indices,
+                                         coefficients, residual_norm);
+  const nb::gil_scoped_release no_gil;
+  path_changes_emulated(p, {paths.data(), known, changed.data()},
+                        {shared_bytes, slots, picks, ThreadOrder(thread_order), 0});
+}
+
+void multiply(Emulated::Samples x, Emulated::Rows rows, Emulated::Products products, int64_t count, bool nonnegative,
+              bool exact, Emulated::Coefficients screens, int64_t slots, int thread_order) {
+  Emulated::Indices indices;
+  Emulated::Coefficients coefficients;
+  Emulated::Norms norms;
+  GpuPursuit p = Emulated::pursuit(x, rows, products, count, "mp", nonnegative, 0, exact, indices, coefficients, norms);
+  products_emulated(p, {1 << 18, slots, 1, ThreadOrder(thread_order), 0}, screens.data());
+}
+
+nb::dict geometry(int64_t samples, int64_t width, int64_t atoms, int64_t k, const std::string& method, bool nonnegative,
+                  bool products, int64_t shared_bytes_per_block) {
+  const float some = 0;
+  GpuPursuit p{};
+  p.samples = samples, p.picks = k, p.method = method_called(method), p.nonnegative = nonnegative;
+  p.atoms.count = atoms, p.atoms.width = width, p.atoms.products = products ? &some : nullptr;
+  return geometry_dict(lay_out_pursuit(p, {1, shared_bytes_per_block}));
+}
+
+nb::tuple key(float correlation, int64_t index, bool nonnegative) {
+  const uint64_t key = pick_key(correlation, index, nonnegative);
+  return nb::make_tuple(key, index_of(key), correlation_of(key));
 }
 
 }  // namespace
@@ -115,6 +136,25 @@ void bind_matching_pursuit(nb::module_& module) {
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "indices"_a, "coefficients"_a,
              "residual_norm"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
              "Whether the atoms from `known` on change each sample's path; see interpkern.ops.matching_pursuit.");
+  module.def("_matching_pursuit_as_on_a_gpu", emulate, nb::kw_only(), INTERPKERN_PURSUIT_NAMES, "shared_bytes"_a,
+             "slots"_a, "picks"_a, "thread_order"_a, "noise"_a, "progress"_a.none(),
+             "The same by the CUDA kernels' algorithm, their threads one after the other (thread_order: 0 forward, 1 "
+             "backward, 2 shuffled); returns the numbers of rounds and of dots.");
+  module.def("_path_changes_as_on_a_gpu", replay, nb::kw_only(), INTERPKERN_PURSUIT_NAMES, "paths"_a, "known"_a,
+             "changed"_a, "shared_bytes"_a, "slots"_a, "picks"_a, "thread_order"_a,
+             "Whether the atoms from `known` on enter each sample's path, by the CUDA kernels' algorithm.");
+  module.def("_products_as_on_a_gpu", multiply, nb::kw_only(), "x"_a, "rows"_a, "products"_a.none(), "count"_a,
+             "nonnegative"_a, "exact"_a, "screens"_a, "slots"_a, "thread_order"_a,
+             "Products of samples with atoms as tensor cores make them; where products is None, the largest of each "
+             "PANEL.");
+  module.def(
+      "_tile_error", [](int64_t width, bool exact) { return exact ? tile_error(width) : fast_tile_error(width); },
+      "width"_a, "exact"_a, "What a product of unit vectors as a GPU makes it may be off by.");
+  module.def("_matching_pursuit_geometry", geometry, nb::kw_only(), "samples"_a, "width"_a, "atoms"_a, "k"_a,
+             "method"_a, "nonnegative"_a, "products"_a, "shared_bytes_per_block"_a,
+             "Form, shared memory, slots and workspace of the CUDA kernels for a problem.");
+  module.def("_pick_key", key, "correlation"_a, "index"_a, "nonnegative"_a,
+             "The number by which a GPU orders picks, and what it says again.");
 }
 
 }  // namespace interpkern

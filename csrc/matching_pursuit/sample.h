@@ -38,7 +38,7 @@ struct Sample {
   int64_t size;         // atoms in the support, whose coefficients follow
   float* coefficients;  // (capacity,)
   OrthogonalBasis basis;
-  NonnegativeSystem system;
+  NonnegativeSystem<ThisIsa> system;
 
   static int64_t capacity(const Pursuit& p) {
     if (p.method == Method::mp) return 0;

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "common/device_limits.h"
 #include "common/portable.h"
 #include "memorise/memorise.h"
 
@@ -10,7 +11,6 @@ namespace interpkern {
 
 constexpr int TILE = 4;  // one side of a register tile
 #define INTERPKERN_FOR_TILE(i) INTERPKERN_UNROLL for (int i = 0; i < TILE; ++i)
-constexpr int WARP = 32;
 constexpr int MAX_THREADS = 512;
 
 // What a block holds, most often read first: that is the order in which arrays get shared memory.
@@ -45,11 +45,6 @@ struct BlockLayout {
   bool in_shared[BLOCK_ARRAYS];
   int threads;
   int64_t shared_floats, global_floats;  // of one block, without its Scratch
-};
-
-struct DeviceLimits {
-  int multiprocessors;
-  int64_t shared_bytes_per_block;
 };
 
 // Sizes, threads and places of a problem's models; what does not fit into shared memory goes to global memory.

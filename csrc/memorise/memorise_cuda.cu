@@ -3,6 +3,7 @@
 
 #include "common/cuda_calls.h"
 #include "common/launches.h"
+#include "common/pinned.h"
 #include "memorise/block_training.h"
 #include "memorise/memorise_cuda.h"
 
@@ -31,12 +32,6 @@ Kernel kernel_for(const BlockLayout& layout) {
   return layout.threads <= SOME_THREADS ? train_blocks<true, SOME_THREADS, 3> : train_blocks<true, MAX_THREADS, 1>;
 }
 
-int attribute(cudaDeviceAttr which, int device) {
-  int value = 0;
-  check_cuda(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
-  return value;
-}
-
 // The workspace: counters, then one number a model, one a block, and the blocks' arrays.
 int64_t counter_bytes(const MemoriseProblem& problem, int blocks) {
   const int64_t numbers = int64_t(sizeof(BlockQueue) / sizeof(int64_t)) + problem.models + blocks;
@@ -49,28 +44,21 @@ int64_t first_budget(const MemoriseProblem& p) {
   return std::max<int64_t>(1, int64_t(5e7 / work));
 }
 
-struct PinnedQueue {
-  BlockQueue* queue = nullptr;
-  PinnedQueue() { check_cuda(cudaMallocHost(&queue, sizeof(BlockQueue)), "cudaMallocHost"); }
-  ~PinnedQueue() { cudaFreeHost(queue); }
-  PinnedQueue(const PinnedQueue&) = delete;
-  PinnedQueue& operator=(const PinnedQueue&) = delete;
-};
-
 }  // namespace
 
 CudaPlan plan_memorise_cuda(const MemoriseProblem& problem, int device) {
   const OnDevice on(device);
   CudaPlan plan{};
-  const int processors = attribute(cudaDevAttrMultiProcessorCount, device);
-  plan.layout = lay_out_block(problem, {processors, attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)});
+  const DeviceLimits limits = device_limits(device);
+  plan.layout = lay_out_block(problem, limits);
   const Kernel kernel = kernel_for(plan.layout);
   const int bytes = int(shared_bytes(plan.layout));
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
   check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&plan.blocks_per_multiprocessor, kernel, plan.layout.threads,
                                                            bytes),
              "occupancy");
-  plan.blocks = int(std::min<int64_t>(problem.models, int64_t(processors) * plan.blocks_per_multiprocessor));
+  plan.blocks =
+      int(std::min<int64_t>(problem.models, int64_t(limits.multiprocessors) * plan.blocks_per_multiprocessor));
   plan.workspace_bytes =
       counter_bytes(problem, plan.blocks) + plan.blocks * plan.layout.global_floats * int64_t(sizeof(float));
   return plan;
@@ -88,20 +76,19 @@ void memorise_cuda(const MemoriseProblem& problem, const CudaPlan& plan, const i
   check_cuda(cudaMemsetAsync(workspace, 0, counters, stream), "cudaMemsetAsync");
   BlockLaunch launch{queue, order, done, done + problem.models, first_budget(problem)};
   const Kernel kernel = kernel_for(plan.layout);
-  const PinnedQueue pinned;
-  *pinned.queue = {};
+  const Pinned<BlockQueue> seen;
   Event start, end;
   do {
     start.record(stream);
     kernel<<<plan.blocks, plan.layout.threads, shared_bytes(plan.layout), stream>>>(problem, plan.layout, launch,
                                                                                     global);
     check_cuda(cudaGetLastError(), "launch of memorise");
-    check_cuda(cudaMemcpyAsync(pinned.queue, queue, sizeof(BlockQueue), cudaMemcpyDeviceToHost, stream), "copy");
+    check_cuda(cudaMemcpyAsync(seen.get(), queue, sizeof(BlockQueue), cudaMemcpyDeviceToHost, stream), "copy");
     end.record(stream);
-    end.wait([&] { poll(pinned.queue->model_steps, total); });
+    end.wait([&] { poll(seen->model_steps, total); });
     launch.budget = next_budget(launch.budget, end.milliseconds_since(start));
-    poll(pinned.queue->model_steps, total);
-  } while (pinned.queue->finished < problem.models);
+    poll(seen->model_steps, total);
+  } while (seen->finished < problem.models);
 }
 
 }  // namespace interpkern

@@ -2,23 +2,13 @@
 // other. It is for tests and is as slow as it sounds.
 #include "memorise/memorise_emulated.h"
 
-#include <cmath>
 #include <vector>
 
+#include "common/poisoned.h"
 #include "memorise/block_training.h"
 
 namespace interpkern {
 namespace {
-
-// Memory whose rows begin where quads may; NaN wherever nothing has been written.
-class Poisoned {
- public:
-  explicit Poisoned(int64_t floats) : quads_((floats + 3) / 4, Quad{{NAN, NAN, NAN, NAN}}) {}
-  float* data() { return reinterpret_cast<float*>(quads_.data()); }
-
- private:
-  std::vector<Quad> quads_;
-};
 
 template <bool ALL_SHARED>
 void launch_block(const MemoriseProblem& problem, const BlockLayout& layout, const BlockLaunch& launch, int slot,

@@ -54,8 +54,7 @@ def memorise(backend: str) -> Check:
         steps, seconds = _timed(lambda steps: _train(here, tables, steps, backend), STEPS)
     differences = [(a.cpu().double() - b).abs().max() for a, b in zip(found.weights, exact.weights, strict=True)]
     error = float(torch.stack(differences).max())
-    where = "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return Check(error, TOLERANCE, MODELS * steps / seconds, f"model-steps/s on {where}")
+    return Check(error, TOLERANCE, MODELS * steps / seconds, f"model-steps/s on {_where(device)}")
 
 
 def _tiny_models() -> tuple[Fields, torch.Tensor]:
@@ -92,11 +91,16 @@ def _train(weights: Fields, tables: torch.Tensor, steps: int, backend: str) -> O
 def matching_pursuit(backend: str) -> Check:
     """Eight picks of 64 samples by every method; the error is that of the decoded samples, which have norm 1."""
     generator = torch.Generator().manual_seed(0)
-    x, atoms = (normalize(torch.randn(rows, WIDTH, generator=generator)) for rows in (SAMPLES, ATOMS))
+    device = device_for(backend)
+    x, atoms = (normalize(torch.randn(rows, WIDTH, generator=generator)).to(device) for rows in (SAMPLES, ATOMS))
     with one_thread():
         error = max(_decoding_error(x, atoms, method, backend) for method in METHODS)
         calls, seconds = _timed(lambda calls: [_pursue(x, atoms, "mp", backend) for _ in range(calls)], 1)
-    return Check(error, CODE_TOLERANCE, SAMPLES * calls / seconds, "samples/s on one thread")
+    return Check(error, CODE_TOLERANCE, SAMPLES * calls / seconds, f"samples/s on {_where(device)}")
+
+
+def _where(device: torch.device) -> str:
+    return "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
 
 def _decoding_error(x: torch.Tensor, atoms: torch.Tensor, method: str, backend: str) -> float:

@@ -9,7 +9,8 @@ import torch
 from scipy.optimize import nnls
 from torch.nn.functional import normalize
 
-from interpkern.ops.matching_pursuit import matching_pursuit
+from interpkern.ops.gram import Gram
+from interpkern.ops.matching_pursuit import matching_pursuit, path_changes
 from interpkern.ops.sparse_code import SparseCode
 from tests.tolerances import TOLERANCES
 
@@ -60,9 +61,37 @@ def low_coherence(width: int) -> torch.Tensor:
     return torch.cat([torch.eye(width), hadamard / width**0.5])
 
 
+DEVICES: dict[str, torch.device] = {}
+"""Where a backend's tensors are, unless on the CPU; those of a call are moved there and back."""
+
+
 def pursue(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: Any) -> SparseCode:
     """`matching_pursuit` on one thread and without a bar, unless `settings` say otherwise."""
-    return matching_pursuit(x, atoms, k, **{"threads": 1, "progress": False, **settings})
+    settings = {"threads": 1, "progress": False, **settings}
+    device = DEVICES.get(settings.get("backend", "auto"))
+    if device is None:
+        return matching_pursuit(x, atoms, k, **settings)
+    gram = settings.pop("gram", None)
+    if isinstance(gram, Gram) and gram.atoms.device.type != device.type:
+        kept = gram.prepared is None or gram.prepared.products is not None
+        gram = Gram(gram.atoms.to(device), products=kept)
+    elif isinstance(gram, torch.Tensor):
+        gram = gram.to(device)
+    x, atoms = (torch.as_tensor(rows).to(device) for rows in (x, atoms))
+    code = matching_pursuit(x, atoms, k, gram=gram, **settings)
+    assert code.indices.device.type == code.residual_norm.device.type == device.type
+    return moved(code, torch.device("cpu"))
+
+
+def changed(x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int, **settings: Any) -> torch.Tensor:
+    """`path_changes` where the backend's tensors are."""
+    device = DEVICES.get(settings["backend"], torch.device("cpu"))
+    return path_changes(x.to(device), atoms.to(device), moved(code, device), known, **settings).cpu()
+
+
+def moved(code: SparseCode, device: torch.device) -> SparseCode:
+    """The same code on a device."""
+    return SparseCode(code.indices.to(device), code.coefficients.to(device), code.residual_norm.to(device))
 
 
 def pursue_in_float64(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: Any) -> SparseCode:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import interpkern
-from interpkern.ops.matching_pursuit import path_changes
 from interpkern.ops.sparse_code import SparseCode
 from tests.ops.conftest import CPU_IS_THERE
 from tests.ops.pursuits import (
@@ -19,6 +18,7 @@ from tests.ops.pursuits import (
     SIGNS,
     assert_picks_are_best,
     assert_well_formed,
+    changed,
     fvu,
     gaussian,
     norms,
@@ -192,13 +192,13 @@ def test_path_changes_where_a_new_atom_enters(backend, method, nonnegative) -> N
     for known in (67, 66, 60, 20, 1):
         code = pursue(x, atoms[:known], 6, **settings)
         again = pursue(x, atoms, 6, **settings)
-        changed = path_changes(x, atoms, code, known, **settings)
-        assert changed.dtype == torch.bool
-        assert torch.equal(changed, (again.indices != code.indices).any(1))
-        assert changed.any() == (known < 67)
+        found = changed(x, atoms, code, known, **settings)
+        assert found.dtype == torch.bool
+        assert torch.equal(found, (again.indices != code.indices).any(1))
+        assert found.any() == (known < 67)
     copies = torch.cat([atoms, atoms[5:9]])
     code = pursue(x, atoms, 6, **settings)
-    assert not path_changes(x, copies, code, 67, **settings).any()
+    assert not changed(x, copies, code, 67, **settings).any()
 
 
 def test_inputs_are_not_changed(backend) -> None:

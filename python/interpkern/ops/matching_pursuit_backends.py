@@ -6,8 +6,7 @@ import torch
 
 from interpkern import native
 from interpkern.backends import Backend
-from interpkern.errors import BackendUnavailable
-from interpkern.ops import matching_pursuit_triton
+from interpkern.ops import matching_pursuit_cuda, matching_pursuit_triton
 from interpkern.ops.gram import Gram, gram_pays
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress
@@ -26,10 +25,6 @@ def _why_not_cpu(problem: Problem | None) -> str | None:
     if problem.x.device.type != "cpu":
         return f"takes tensors on the CPU, got {problem.x.device}"
     return None
-
-
-def _not_written(problem: Problem, progress: Progress | None) -> Picks:
-    raise BackendUnavailable("backend: this one is not written yet")
 
 
 def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None]:
@@ -79,13 +74,17 @@ def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tens
     return changed
 
 
-REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {"cpu": _replay_on_cpu}
+REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {
+    "cuda": matching_pursuit_cuda.replay,
+    "cpu": _replay_on_cpu,
+}
 """Backends that can tell which codes over the first `known` atoms would change without encoding again."""
 
+CUDA_EVIDENCE = "compiled for sm_80, sm_90 and sm_120 and run thread by thread on the CPU; has not run on a GPU"
 TRITON_EVIDENCE = "compiled for sm_80 and sm_90 and run by Triton's interpreter; has not run on a GPU"
 
 BACKENDS = (
-    Backend("cuda", lambda problem: "not written yet: the CUDA kernel of matching_pursuit is to come", _not_written),
+    Backend("cuda", matching_pursuit_cuda.why_not, matching_pursuit_cuda.run, CUDA_EVIDENCE),
     Backend("triton", matching_pursuit_triton.why_not, matching_pursuit_triton.run, TRITON_EVIDENCE),
     Backend("cpu", _why_not_cpu, _run_cpu),
     Backend("reference", lambda problem: None, reference.matching_pursuit),
