@@ -123,7 +123,7 @@ def frozen(base: Training) -> list[Training]:
 def points(base: Training) -> list[Training]:
     """Gaussian points, as many as a table has facts, in few dimensions; d_hidden gives the ladder."""
     each = replace(base, rows=base.facts, cols=1, embedding=POINTS)
-    hidden = [(d, max(1, round((base.facts / x - 1) / (d + 2)))) for d in POINT_WIDTHS for x in LADDER]
+    hidden = [(d, max(1, round((base.facts / x - 1) / (d + 2)))) for d in POINT_WIDTHS for x in FINE_LADDER]
     return [replace(each, d_model=d, d_hidden=h) for d, h in hidden]
 
 
