@@ -54,7 +54,7 @@ class TableMLPs:
     c_out: torch.Tensor
     """(B,) output bias."""
     embedding: str = "given"
-    """How the embeddings came about: given, points, random, optimised, basis or trained; trained are parameters."""
+    """How the embeddings came about: given, points, random, optimised, basis or trained, which alone is counted."""
     seed: int | None = None
     """The seed given to init, if these models came from there."""
 
