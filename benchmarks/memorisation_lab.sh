@@ -11,6 +11,7 @@ interpkern capacity --study budget --sizes 32 --seeds 32 --out $out
 interpkern capacity --study embeddings --sizes 32 --seeds 32 --out $out
 interpkern capacity --study tables --sizes 32 --seeds 32 --out $out
 interpkern capacity --study frozen --sizes 8,16 --seeds 32 --out $out
+interpkern capacity --study points --sizes 16,32 --seeds 32 --out $out
 interpkern capacity --study circuits --seeds 64 --out $out
 interpkern capacity --study quantisation --seeds 16 --out $out
 interpkern capacity --study constructions --seeds 8 --out $out

@@ -26,7 +26,7 @@ TRAINING = Training(rows=5, cols=6, d_model=4, d_hidden=7, models=7, steps=150, 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every study that looks into models, and two of capacity, of models that are trained for moments."""
+    """Every study that looks into models, and three of capacity, of models that are trained for moments."""
     made = tmp_path_factory.mktemp("lab") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lab_studies, "CONSTRUCTION_SIZES", SMALL)
@@ -34,7 +34,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for study in lab_studies.STUDIES:
             lab_study(made, study=study, **BRIEF)
     capacity_sweep(made, sizes=(4, 6, 8), **BRIEF)
-    capacity_sweep(made, study="frozen", sizes=(4,), **BRIEF)
+    for study in ("frozen", "points"):
+        capacity_sweep(made, study=study, sizes=(4,), **BRIEF)
     return made
 
 
@@ -115,15 +116,15 @@ def test_the_page_needs_nothing_else_and_says_what_was_claimed(directory: Path, 
     files = found.save(tmp_path)
     page = files[0].read_text()
     assert files[0].name == "report.html"
-    for name in ("growth", "frozen", "circuits", "quantisation", "constructions", "claims"):
+    for name in ("growth", "frozen", "points", "circuits", "quantisation", "constructions", "claims"):
         assert page.count(f'<section id="{name}">') == 1
     targets = re.findall(r'(?:href|src)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
     assert targets
     assert all(target.startswith(("#", "data:image/png;base64,")) for target in targets)
     assert "<script" not in page
     assert "@import" not in page
-    assert page.count("What was claimed.") == 5
-    assert page.count("Budget:") == 6
+    assert page.count("What was claimed.") == 6
+    assert page.count("Budget:") == 7
     assert "1.58" in page
     assert {path.name for path in files[1:]} >= {"growth.png", "law.png", "decomposition.png", "quantisation.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files[1:])

@@ -1,12 +1,15 @@
 """Models: their initial laws, shapes, logits, counts, and the ways to and from PyTorch."""
 
 import math
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 
-from interpkern.memorisation import TableMLP, TableMLPs
+from interpkern.memorisation import MemoriseRun, TableMLP, TableMLPs, memorise, quantise, random_tables
+from interpkern.memorisation.plots import sizes
+from tests.tolerances import TOLERANCES
 
 SHAPES = [(1, 1, 1, 1), (7, 1, 3, 5), (31, 33, 9, 7)]
 EMBEDDINGS = ["random", "optimised", "basis", "trained"]
@@ -108,6 +111,79 @@ def test_two_logits_under_cross_entropy_are_one_logit() -> None:
         )
         got = torch.nn.functional.cross_entropy(logits[model].reshape(-1, 2), targets)
         assert float(got) == pytest.approx(float(wanted), abs=1e-7)
+
+
+def plain_mlp(models: TableMLPs, index: int) -> torch.nn.Sequential:
+    """The MLP of a dense input with the weights of one model, in float64."""
+    _, _, W, c, r, c_out = (part[index] for part in models.fields())
+    plain = torch.nn.Sequential(torch.nn.Linear(W.shape[1], len(c)), torch.nn.ReLU(), torch.nn.Linear(len(c), 1))
+    state = {"0.weight": W, "0.bias": c, "2.weight": r[None], "2.bias": c_out[None]}
+    plain.double().load_state_dict({name: part.double() for name, part in state.items()})
+    return plain
+
+
+@pytest.mark.parametrize(("count", "d_model", "d_hidden"), [(1, 1, 1), (33, 7, 31), (257, 10, 9)])
+def test_models_of_points_are_plain_mlps(count: int, d_model: int, d_hidden: int) -> None:
+    points = torch.randn(3, count, d_model, generator=torch.Generator().manual_seed(count))
+    models, labels = TableMLPs.of_points(points, d_hidden, seed=5), random_tables(3, count, 1, seed=1)
+    run = memorise(models, labels, steps=1, lr=0.03, betas=(0.9, 0.999), eps=1e-3)
+    for index in range(3):
+        plain, targets = plain_mlp(models, index), labels[index].double()
+        logits = plain(points[index].double())
+        torch.testing.assert_close(models.logits()[index].double(), logits, rtol=0, atol=1e-6)
+        optimiser = torch.optim.Adam(plain.parameters(), lr=0.03, betas=(0.9, 0.999), eps=1e-3)
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, targets).backward()
+        optimiser.step()
+        for name, wanted in zip(("W", "c", "r", "c_out"), plain.parameters(), strict=True):
+            gradient = getattr(run.state.first, name)[index].double().reshape(wanted.shape) / 0.1
+            reach = TOLERANCES["memorise", "gradient"] * float(wanted.grad.abs().max())
+            torch.testing.assert_close(gradient, wanted.grad, rtol=0, atol=reach)
+            moved = getattr(run.models, name)[index].double().reshape(wanted.shape)
+            reach = TOLERANCES["memorise", "weights after 20 steps"]
+            torch.testing.assert_close(moved, wanted.detach(), rtol=0, atol=reach)
+
+
+def test_points_stay_and_are_not_parameters(tmp_path: Path) -> None:
+    points = torch.randn(33, 10, generator=torch.Generator().manual_seed(0))
+    models = TableMLPs.of_points(points, 7, models=5, seed=3)
+    assert (len(models), models.rows, models.cols, models.d_model, models.d_hidden) == (5, 33, 1, 10, 7)
+    assert torch.equal(models.E1, points.expand(5, 33, 10))
+    assert not models.E2.any()
+    like = TableMLPs.init(5, 33, 1, 10, 7, seed=3)
+    assert all(torch.equal(getattr(models, name), getattr(like, name)) for name in ("W", "c", "r", "c_out"))
+    assert same(models[2], TableMLPs.of_points(points.expand(3, 33, 10), 7, seed=3)[2])
+    assert same(models, TableMLPs.of_points(points.numpy(), 7, models=5, seed=3))
+    assert (models.parameters(), models.parameters("one_logit")) == (7 * 13 + 2, 7 * 12 + 1)
+    run = memorise(models, random_tables(5, 33, 1), steps=7)
+    assert torch.equal(run.models.E1, models.E1)
+    assert not run.models.E2.any()
+    assert torch.equal(quantise(run.models, 4).E1, models.E1)
+    run.save(tmp_path / "run")
+    loaded = MemoriseRun.load(tmp_path / "run").models
+    assert same(loaded, run.models)
+    assert (loaded.embedding, loaded.parameters()) == ("points", models.parameters())
+    assert "33 points, d_model 10" in sizes(run)
+
+
+@pytest.mark.parametrize(
+    ("points", "options", "error", "message"),
+    [
+        (torch.zeros(5), {}, ValueError, r"points: expected \(N, D\)"),
+        (torch.zeros(2, 3, 0), {}, ValueError, "points: .*empty"),
+        (torch.zeros(3, 2).double(), {}, TypeError, "points: expected float32"),
+        (numpy.zeros((3, 2)), {}, TypeError, "points: expected float32"),
+        (torch.tensor([[0.0, math.nan]]), {}, ValueError, "points: expected finite"),
+        (torch.zeros(3, 2).requires_grad_(), {}, ValueError, r"points: .*detach"),
+        ([[0.0]], {}, TypeError, "points: expected a torch tensor"),
+        (torch.zeros(2, 3, 4), {"models": 3}, ValueError, "models: expected 2, one for each set"),
+        (torch.zeros(3, 4), {"models": 0}, ValueError, "models"),
+        (torch.zeros(3, 4), {"d_hidden": 0}, ValueError, "d_hidden"),
+        (torch.zeros(3, 4), {"seed": -1}, ValueError, "seed"),
+    ],
+)
+def test_wrong_points_are_refused(points: object, options: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        TableMLPs.of_points(points, **{"d_hidden": 5, **options})
 
 
 @pytest.mark.parametrize("embedding", ["random", "trained"])

@@ -119,10 +119,21 @@ def test_cells_draw_different_tables_and_models():
 
 
 def test_parameters_are_those_that_a_run_counts():
-    for training in (BASE, trained_embeddings(BASE), replace(BASE, train=("r", "c_out"))):
+    points = replace(BASE, cols=1, embedding="points")
+    for training in (BASE, trained_embeddings(BASE), replace(BASE, train=("r", "c_out")), points):
         run = trained(replace(training, models=2), ONE_THREAD, progress=False)
         assert run.parameters("one_logit") == training.parameters
         assert training.bits_per_parameter == pytest.approx(run.facts / run.parameters("one_logit"))
+
+
+def test_points_are_normal_numbers_of_their_own_for_every_model():
+    chosen = STUDIES["points"].trainings(replace(BASE, models=32), (16,))
+    assert {(each.rows, each.cols, each.d_model) for each in chosen} == {(256, 1, 10), (256, 1, 20)}
+    drawn = [trained(replace(each, steps=0), ONE_THREAD, progress=False).models.E1 for each in chosen[:2]]
+    numbers = torch.stack(drawn).double()
+    assert len(torch.unique(numbers.flatten(0, 1).flatten(1), dim=0)) == sum(map(len, drawn))
+    assert abs(float(numbers.mean())) < 4 / math.sqrt(numbers.numel())
+    assert float(numbers.square().mean()) == pytest.approx(1, abs=4 * math.sqrt(2 / numbers.numel()))
 
 
 def test_blocks_hold_every_model_once():

@@ -134,6 +134,13 @@ def _frozen(found: "Sweep") -> Iterator[Claim]:
         yield Claim(what, "Cover: 2", _interval(row), how)
 
 
+def _points(found: "Sweep") -> Iterator[Claim]:
+    for row in found.thresholds().itertuples():
+        what = f"half solved for {row.facts:,} points in {row.d_model} dimensions, points per P1"
+        said = "Cover: 2 a weight; Liu: 2.4 bits with ten classes, here two"
+        yield Claim(what, said, _interval(row), _steps(found))
+
+
 def _circuits(found: "LabStudy") -> Iterator[Claim]:
     if found.run is None:
         return
@@ -171,6 +178,7 @@ MAKERS: dict[str, Callable[[Any], Iterator[Claim]]] = {
     "embeddings": _embeddings,
     "tables": _tables,
     "frozen": _frozen,
+    "points": _points,
     "circuits": _circuits,
     "quantisation": _quantisation,
     "constructions": _constructions,

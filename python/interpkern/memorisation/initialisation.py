@@ -7,6 +7,8 @@ from interpkern.random import normal, uniform
 from interpkern.validation import choice, integer
 
 EMBEDDINGS = ("random", "optimised", "basis", "trained")
+POINTS = "points"
+"""Instead of them: dense inputs, a token each, in tables of one column."""
 OPTIMISER_STEPS = 100
 CHUNK = 16
 MAX_SIZE = 1 << 20
@@ -39,6 +41,14 @@ def _between(seed: int, models: int, use: str, shape: tuple[int, ...], bound: fl
     for model in range(models):
         flat[model] = bound * (2 * uniform(seed, model, use, flat.shape[1]) - 1)
     return drawn
+
+
+def gaussian_points(models: int, points: int, d_model: int, seed: int) -> Array:
+    """(B, N, D) float32 standard normal numbers."""
+    drawn = numpy.empty((models, points * d_model), dtype=numpy.float32)
+    for model in range(models):
+        drawn[model] = normal(seed, model, "E1", points * d_model)
+    return drawn.reshape(models, points, d_model)
 
 
 def token_embeddings(embedding: str, models: int, rows: int, cols: int, d_model: int, seed: int) -> Array:

@@ -9,7 +9,7 @@ import torch
 
 from interpkern import validation
 from interpkern.memorisation import initialisation, modules
-from interpkern.memorisation.initialisation import EMBEDDINGS, MAX_SIZE
+from interpkern.memorisation.initialisation import EMBEDDINGS, MAX_SIZE, POINTS
 from interpkern.memorisation.modules import TableMLP
 from interpkern.ops.memorise import check_fields
 from interpkern.random import MAX_MODELS, check_seed
@@ -54,7 +54,7 @@ class TableMLPs:
     c_out: torch.Tensor
     """(B,) output bias."""
     embedding: str = "given"
-    """How the embeddings came about: given, random, optimised, basis or trained; only trained ones are parameters."""
+    """How the embeddings came about: given, points, random, optimised, basis or trained, which alone is counted."""
     seed: int | None = None
     """The seed given to init, if these models came from there."""
 
@@ -62,7 +62,7 @@ class TableMLPs:
         checked = check_fields(Dimensions(), "", self.fields(), (torch.float32,), finite=False)
         for name, tensor in checked._asdict().items():
             object.__setattr__(self, name, tensor)
-        choice("embedding", self.embedding, ("given", *EMBEDDINGS))
+        choice("embedding", self.embedding, ("given", POINTS, *EMBEDDINGS))
         if self.seed is not None:
             check_seed(self.seed)
 
@@ -112,6 +112,52 @@ class TableMLPs:
         tensors = {name: torch.from_numpy(part) for name, part in drawn.items()}
         made = cls(E1=tokens[:, :rows], E2=tokens[:, rows:], **tensors, embedding=embedding, seed=seed)
         return made.to(device)
+
+    @classmethod
+    def of_points(
+        cls, points: torch.Tensor | numpy.ndarray, d_hidden: int, *, models: int | None = None, seed: int = 0
+    ) -> "TableMLPs":
+        """Draw new models of dense inputs: logit = r . relu(W x + c) + c_out for each of N points x.
+
+        Points are the rows of a table with one column: E1 holds them, and E2, one token, is 0. Labels are then
+        tables (B, N, 1), as `random_tables(B, N, 1)` gives them.
+
+        Shapes:
+            points (B, N, D) float32, or (N, D) that every model gets.
+
+        Args:
+            points: the inputs, finite; the models lie on their device. They stay as they are in training and are not
+                counted as parameters.
+            d_hidden: number of hidden units, H.
+            models: number of models, B; None takes as many as there are sets of points.
+            seed: an integer from 0 to 2^64 - 1; W, c, r and c_out are those of `init`.
+
+        Returns:
+            TableMLPs with embedding "points", R = N and C = 1.
+
+        Raises:
+            ShapeError, DTypeError, ValueError or TypeError that names the argument.
+
+        Source:
+            Cover 1965, "Geometrical and statistical properties of systems of linear inequalities" (points in general
+            position with random labels).
+
+        Example:
+            >>> models = TableMLPs.of_points(torch.randn(256, 10), 12, models=4)
+            >>> memorise(models, random_tables(4, 256, 1), steps=100).accuracy.shape
+            torch.Size([4])
+        """
+        letters = "B N D" if getattr(points, "ndim", 2) == 3 else "N D"
+        inputs = Dimensions().tensor("points", points, letters, (torch.float32,))
+        sets = len(inputs) if inputs.ndim == 3 else 1
+        models = integer("models", sets if models is None else models, 1, MAX_MODELS)
+        if inputs.ndim == 3 and models != sets:
+            raise ValueError(f"models: expected {sets}, one for each set of points (or None), got {models}")
+        d_hidden, seed = integer("d_hidden", d_hidden, 1, MAX_SIZE), check_seed(seed)
+        drawn = initialisation.layers(models, inputs.shape[-1], d_hidden, seed)
+        tensors = {name: torch.from_numpy(part).to(inputs.device) for name, part in drawn.items()}
+        E1 = inputs.expand(models, *inputs.shape[-2:])
+        return cls(E1=E1, E2=torch.zeros_like(E1[:, :1]), **tensors, embedding=POINTS, seed=seed)
 
     @property
     def rows(self) -> int:

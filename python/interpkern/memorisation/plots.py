@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from interpkern.memorisation.bits import density, entropy, wilson_interval
+from interpkern.memorisation.initialisation import POINTS
 
 if TYPE_CHECKING:
     from interpkern.memorisation.run import MemoriseRun
@@ -66,8 +67,9 @@ def sizes(run: "MemoriseRun") -> str:
     """The shape of the models, in words."""
     models, one, two = run.models, run.parameters("one_logit"), run.parameters("two_logit")
     count = f"{len(run):,} model{'s' if len(run) > 1 else ''}"
-    table = f"{count}, tables of {models.rows} x {models.cols} facts, {models.embedding} embeddings"
-    return f"{table}, d_model {models.d_model}, d_hidden {models.d_hidden}: P1 {one:,}, P2 {two:,}"
+    table = f"tables of {models.rows} x {models.cols} facts, {models.embedding} embeddings"
+    facts = f"{models.rows} points" if models.embedding == POINTS else table
+    return f"{count}, {facts}, d_model {models.d_model}, d_hidden {models.d_hidden}: P1 {one:,}, P2 {two:,}"
 
 
 def budget(run: "MemoriseRun") -> str:

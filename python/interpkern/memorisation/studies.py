@@ -8,7 +8,7 @@ import numpy
 from numpy.typing import NDArray
 
 from interpkern.memorisation.bits import entropy
-from interpkern.memorisation.initialisation import EMBEDDINGS
+from interpkern.memorisation.initialisation import EMBEDDINGS, POINTS
 from interpkern.memorisation.training_cells import Training, blocks, trained_embeddings
 
 LADDER = numpy.geomspace(1.3, 4.2, 10)
@@ -29,6 +29,8 @@ RATES = (1 / 30, 0.1, 1 / 3, 1.0, 10 / 3)
 BIASES = (0.1, 0.25, 0.5)
 ASPECTS = (1, 4, 16)
 """Columns for each row of rectangular tables; m^2 facts."""
+POINT_WIDTHS = (10, 20)
+"""d_model of dense inputs; Liu's is 10."""
 
 Build = Callable[[Training], Iterable[Training]]
 
@@ -118,6 +120,13 @@ def frozen(base: Training) -> list[Training]:
     return [*shapes, *(replace(shape, solver="exact", steps=0) for shape in shapes)]
 
 
+def points(base: Training) -> list[Training]:
+    """Gaussian points, as many as a table has facts, in few dimensions; d_hidden gives the ladder."""
+    each = replace(base, rows=base.facts, cols=1, embedding=POINTS)
+    hidden = [(d, max(1, round((base.facts / x - 1) / (d + 2)))) for d in POINT_WIDTHS for x in FINE_LADDER]
+    return [replace(each, d_model=d, d_hidden=h) for d, h in hidden]
+
+
 STUDIES = {
     study.name: study
     for study in (
@@ -133,6 +142,7 @@ STUDIES = {
         Study("embeddings", ("rows", "embedding"), embeddings, (32,), "Does the embedding matter?"),
         Study("tables", ("facts", "rows", "p"), tables, (32,), "Do the table's form and bias matter?"),
         Study("frozen", ("rows", "solver"), frozen, (16,), "What does a frozen first layer leave?"),
+        Study("points", ("facts", "d_model"), points, (16,), "How many points with random labels does an MLP learn?"),
     )
 }
 """By name, as the command line has them."""

@@ -84,6 +84,10 @@ def _frozen(figure: Figure, shapes: pandas.DataFrame, thresholds: pandas.DataFra
     axes.legend(frameon=False, fontsize=8)
 
 
+def _points(figure: Figure, shapes: pandas.DataFrame, thresholds: pandas.DataFrame) -> None:
+    _transitions(figure.subplots(), shapes, thresholds, ["facts", "d_model"])
+
+
 def _transitions(axes: Axes, shapes: pandas.DataFrame, thresholds: pandas.DataFrame | None, by: list[str]) -> None:
     """Share of solved models against bits of the table per parameter, with the fitted curves."""
     groups = list(shapes.groupby(by))
@@ -131,4 +135,5 @@ PICTURES: dict[str, Callable[[Figure, pandas.DataFrame, pandas.DataFrame], None]
     "embeddings": _embeddings,
     "tables": _tables,
     "frozen": _frozen,
+    "points": _points,
 }

@@ -104,9 +104,9 @@ def capacity_sweep(
 
     Args:
         directory: where the cells are kept; new, empty, or of an earlier sweep.
-        study: growth, map, budget, embeddings, tables or frozen; from the command line also circuits, quantisation or
-            constructions.
-        sizes: m, for tables of m x m facts; by default those of the study.
+        study: growth, map, budget, embeddings, tables, frozen or points; from the command line also circuits,
+            quantisation or constructions.
+        sizes: m, for tables of m x m facts, or m x m points; by default those of the study.
         seeds: models of each shape.
         steps: updates of each model.
         lr: learning rate of Adam, cosine to 0.

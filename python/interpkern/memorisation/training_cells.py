@@ -10,6 +10,7 @@ import torch
 
 from interpkern.machine import cpu_model
 from interpkern.memorisation.bits import entropy
+from interpkern.memorisation.initialisation import POINTS, gaussian_points
 from interpkern.memorisation.models import TableMLPs
 from interpkern.memorisation.places import Place
 from interpkern.memorisation.readouts import solve_readout
@@ -39,6 +40,7 @@ class Training:
     steps: int
     lr: float
     embedding: str = "random"
+    """Or points: Gaussian inputs of their own, in tables of one column."""
     p: float = 0.5
     """Probability that a fact is 1."""
     train: tuple[str, ...] = LAYERS
@@ -112,9 +114,13 @@ def blocks(training: Training) -> list[Training]:
 def drawn(training: Training) -> tuple[TableMLPs, torch.Tensor]:
     """The models and tables that a cell starts from, from a seed of its own."""
     seed = replace(training, models=0).cell().seed
-    width = None if training.embedding == "basis" else training.d_model
     sizes = (training.models, training.rows, training.cols)
-    models = TableMLPs.init(*sizes, width, training.d_hidden, embedding=training.embedding, seed=seed)
+    if training.embedding == POINTS:
+        points = gaussian_points(training.models, training.rows, training.d_model, seed)
+        models = TableMLPs.of_points(points, training.d_hidden, seed=seed)
+    else:
+        width = None if training.embedding == "basis" else training.d_model
+        models = TableMLPs.init(*sizes, width, training.d_hidden, embedding=training.embedding, seed=seed)
     tables = random_tables(math.ceil(training.models / training.copies), *sizes[1:], p=training.p, seed=seed)
     return models, tables.repeat_interleave(training.copies, dim=0)[: training.models]
 
