@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from interpkern.progress import Progress
 from interpkern.runs.cells import Cell, Result
@@ -117,17 +116,33 @@ class _Work:
 
 
 def _side_by_side(work: _Work, computes: Sequence[Compute]) -> None:
-    """One thread for each; where one fails, or at Ctrl-C, the others leave the cell that they are working on."""
-    with ThreadPoolExecutor(len(computes)) as pool:
+    """One thread for each; where one fails, or at Ctrl-C, the others leave the cell that they are working on.
+
+    Not a pool, which does not wait for a thread that it was interrupted in starting.
+    """
+    failures: list[BaseException] = []
+
+    def worker(compute: Compute) -> None:
         try:
-            threads = [pool.submit(work.through, compute) for compute in computes]
-            wait(threads, return_when=FIRST_EXCEPTION)
-        finally:
-            work.stop.set()
-    failures = [failure for failure in (thread.exception() for thread in threads) if failure is not None]
-    for failure in failures:
-        if not isinstance(failure, _Stopped):
-            raise failure
+            work.through(compute)
+        except _Stopped:
+            return
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=worker, args=(compute,)) for compute in computes]
+    try:
+        for thread in threads:
+            thread.start()
+        while not failures and any(thread.is_alive() for thread in threads):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
+        work.stop.set()
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _once(say: Say) -> Say:
