@@ -330,20 +330,12 @@ def assert_no_spills(made: Any, arch: int) -> None:
 @elsewhere
 @pytest.mark.skipif(cuobjdump() is None, reason="there is no cuobjdump")
 @pytest.mark.parametrize("arch", [80, 90])
-@pytest.mark.parametrize(("name", "call"), COMPILED, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [*COMPILED, *(pytest.param(*each, marks=pytest.mark.slow) for each in LARGEST)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_compiles_for_a_gpu_without_spills(
-    name: str, call: Problem, arch: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    pytest.importorskip("triton")
-    assert_compiles(name, call, arch, monkeypatch, tmp_path)
-
-
-@elsewhere
-@pytest.mark.slow
-@pytest.mark.skipif(cuobjdump() is None, reason="there is no cuobjdump")
-@pytest.mark.parametrize("arch", [80, 90])
-@pytest.mark.parametrize(("name", "call"), LARGEST, ids=lambda value: value if isinstance(value, str) else "")
-def test_the_largest_shapes_compile_without_spills(
     name: str, call: Problem, arch: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("triton")

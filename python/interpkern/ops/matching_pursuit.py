@@ -117,11 +117,10 @@ def path_changes(
         torch.Size([1000])
     """
     settings = {"method": method, "nonnegative": nonnegative, "tol": tol, "gram": gram, "threads": threads}
-    problem = _replayed(x, atoms, code, known, **settings)
-    chosen = choose("matching_pursuit", BACKENDS, backend, problem)
-    if chosen.name in REPLAYS:
-        return REPLAYS[chosen.name](problem, code, known)
-    again = matching_pursuit_library.call(problem, chosen.name, None)
+    problem, chosen = _replayed(x, atoms, code, known, backend, **settings)
+    if chosen in REPLAYS:
+        return REPLAYS[chosen](problem, code, known)
+    again = matching_pursuit_library.call(problem, chosen, None)
     return (again.indices >= known).any(1)
 
 
@@ -149,15 +148,14 @@ def paths_in_doubt(
         torch.Size([1000])
     """
     settings = {"method": method, "nonnegative": nonnegative, "tol": tol, "gram": gram, "threads": threads}
-    problem = _replayed(x, atoms, code, known, **settings)
-    chosen = choose("matching_pursuit", BACKENDS, backend, problem)
-    if chosen.name in REPLAYS:
-        return REPLAYS[chosen.name](problem, code, known)
-    return torch.ones(len(code), dtype=torch.bool)
+    problem, chosen = _replayed(x, atoms, code, known, backend, **settings)
+    return REPLAYS[chosen](problem, code, known) if chosen in REPLAYS else torch.ones(len(code), dtype=torch.bool)
 
 
-def _replayed(x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int, **settings: Any) -> Problem:
-    """The call that made a code, over more atoms."""
+def _replayed(
+    x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int, backend: str, **settings: Any
+) -> tuple[Problem, str]:
+    """The call that made a code, over more atoms, and the backend that takes it."""
     if not isinstance(code, SparseCode):
         raise DTypeError(f"code: expected the SparseCode of an earlier call, got {type(code).__name__}")
     k = integer("code.indices.shape[1]", code.indices.shape[1], 1, MAX_PICKS)
@@ -167,7 +165,7 @@ def _replayed(x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int
     known = integer("known", known, 0, len(problem.atoms))
     if code.indices.numel() and int(code.indices.max()) >= known:
         raise ValueError(f"code: expected indices of the first {known} atoms, got {int(code.indices.max())}")
-    return problem
+    return problem, choose("matching_pursuit", BACKENDS, backend, problem).name
 
 
 def _checked(
