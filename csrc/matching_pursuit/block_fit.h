@@ -121,11 +121,11 @@ class BlockFit : protected BlockSlot<Block, SCREEN, FITS> {
     if (p.nonnegative)
       block.run([&](int thread) {
         if (thread != 0) return;
-        u.system.size = state.size, u.system.free = state.free;
+        u.system.size = state.size, u.system.free = state.free, u.system.factored = state.factored;
         u.system.solve(GPU_LEVEL * s.origin.norm);
-        s.count = u.system.free;
+        s.free = int32_t(u.system.free), s.factored = int32_t(u.system.factored);
       });
-    if (p.nonnegative) state.free = int32_t(s.count);
+    if (p.nonnegative) state.free = s.free, state.factored = s.factored;
     block.run([&](int thread) {
       INTERPKERN_NO_UNROLL for (int i = thread; i < state.size; i += PURSUIT_THREADS) u.coefficients[i] =
           float(u.solution[i]);

@@ -13,6 +13,7 @@ constexpr int ONCE = 4 * PURSUIT_THREADS;  // floats that all threads of a block
 struct alignas(16) PursuitScratch {
   uint64_t best;  // pick_key
   int64_t candidate_count, count;
+  int32_t free, factored;  // of the non-negative system
   SampleOrigin origin;
   double sums[2][PURSUIT_WARPS];
   float peaks[PURSUIT_THREADS];

@@ -8,8 +8,8 @@
 
 namespace interpkern {
 
-// Lawson and Hanson's active set on the normal equations, warm from the support before. USER keeps apart what is
-// compiled for different machines.
+// Lawson and Hanson's active set on the normal equations, warm from the support before: an unknown that comes last, as
+// a new one does, adds a row to the Cholesky factor. USER keeps apart what is compiled for different machines.
 template <class User>
 struct NonnegativeSystem {
   int64_t capacity;
@@ -21,6 +21,7 @@ struct NonnegativeSystem {
   int32_t* passive;  // (capacity,) which unknowns are free, ascending
   bool* blocked;     // (capacity,) dependent on others
   int64_t size, free;
+  int64_t factored;  // rows of the factor that are of the passive set as it is
 
   INTERPKERN_BOTH void solve(double gain) {
     INTERPKERN_NO_UNROLL for (int64_t i = 0; i < size; ++i) blocked[i] = false;
@@ -58,18 +59,27 @@ struct NonnegativeSystem {
     int64_t at = free++;
     INTERPKERN_NO_UNROLL for (; at > 0 && passive[at - 1] > i; --at) passive[at] = passive[at - 1];
     passive[at] = i;
+    keep_rows(at);
   }
 
   INTERPKERN_BOTH void remove(int32_t i) {
     int64_t kept = 0;
-    INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) if (passive[f] != i) passive[kept++] = passive[f];
+    INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) {
+      if (passive[f] == i)
+        keep_rows(f);
+      else
+        passive[kept++] = passive[f];
+    }
     free = kept;
   }
+
+  INTERPKERN_BOTH void keep_rows(int64_t most) { factored = factored < most ? factored : most; }
 
   // Moves to the least-squares solution over the passive set, dropping what would turn negative; false if singular.
   INTERPKERN_BOTH bool settle() {
     while (free > 0) {
       if (!factorise()) return false;
+      substitute();
       double step = 1;
       int64_t hit = -1;  // what turns zero first
       INTERPKERN_NO_UNROLL for (int64_t f = 0; f < free; ++f) {
@@ -85,16 +95,25 @@ struct NonnegativeSystem {
     return true;
   }
 
+  // Factorises the rows that are not yet; false if singular.
   INTERPKERN_BOTH bool factorise() {
-    INTERPKERN_NO_UNROLL for (int64_t i = 0; i < free; ++i) {
-      double* row = factor + i * capacity;
-      INTERPKERN_NO_UNROLL for (int64_t j = 0; j <= i; ++j) {
+    INTERPKERN_NO_UNROLL for (; factored < free; ++factored) {
+      double* row = factor + factored * capacity;
+      INTERPKERN_NO_UNROLL for (int64_t j = 0; j <= factored; ++j) {
         const double* other = factor + j * capacity;
-        double sum = normal[int64_t(passive[i]) * capacity + passive[j]];
+        double sum = normal[int64_t(passive[factored]) * capacity + passive[j]];
         INTERPKERN_NO_UNROLL for (int64_t s = 0; s < j; ++s) sum -= row[s] * other[s];
-        if (i == j && !(sum > 1e-11)) return false;
-        row[j] = i == j ? sqrt(sum) : sum / other[j];
+        if (j == factored && !(sum > 1e-11)) return false;
+        row[j] = j == factored ? sqrt(sum) : sum / other[j];
       }
+    }
+    return true;
+  }
+
+  // The least-squares solution over the passive set.
+  INTERPKERN_BOTH void substitute() {
+    INTERPKERN_NO_UNROLL for (int64_t i = 0; i < free; ++i) {
+      const double* row = factor + i * capacity;
       double value = target[passive[i]];
       INTERPKERN_NO_UNROLL for (int64_t s = 0; s < i; ++s) value -= row[s] * trial[s];
       trial[i] = value / row[i];
@@ -103,7 +122,6 @@ struct NonnegativeSystem {
       trial[i] /= factor[i * capacity + i];
       INTERPKERN_NO_UNROLL for (int64_t s = 0; s < i; ++s) trial[s] -= factor[i * capacity + s] * trial[i];
     }
-    return true;
   }
 };
 

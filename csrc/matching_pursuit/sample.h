@@ -62,6 +62,7 @@ struct Sample {
                 arena.take<int32_t>(room),
                 arena.take<bool>(room),
                 0,
+                0,
                 0};
     } else {
       basis = {room,
@@ -86,7 +87,7 @@ struct Sample {
     values = pursuit->coefficients + row * pursuit->picks;
     steps = size = 0;
     ended = false;
-    basis.size = system.size = system.free = 0;
+    basis.size = system.size = system.free = system.factored = 0;
   }
 
   // A residual of this norm needs no more picks.
@@ -150,17 +151,13 @@ struct Sample {
   }
 
   void extend_system(int32_t index) {
-    const int64_t width = pursuit->atoms.width, at = system.size++;
+    const int64_t width = pursuit->atoms.padded_width, at = system.size++;
     picks[size] = index;
-    for (int64_t i = 0; i <= at; ++i) {
-      double product = 0;
-      for (int64_t d = 0; d < width; ++d) product += double(atom(picks[i])[d]) * atom(index)[d];
-      system.normal[at * system.capacity + i] = system.normal[i * system.capacity + at] = product;
-    }
+    for (int64_t i = 0; i <= at; ++i)
+      system.normal[at * system.capacity + i] = system.normal[i * system.capacity + at] =
+          dot_in_float64(atom(picks[i]), atom(index), width);
     load_sample(*pursuit, row, residual);
-    double target = 0;
-    for (int64_t d = 0; d < width; ++d) target += double(residual[d]) * atom(index)[d];
-    system.target[at] = target;
+    system.target[at] = dot_in_float64(residual, atom(index), width);
     system.solution[at] = 0;
   }
 

@@ -23,6 +23,15 @@ inline float dot(const float* a, const float* b, int64_t size) {
   return sum_parts(parts);
 }
 
+inline double dot_in_float64(const float* a, const float* b, int64_t size) {
+  double parts[PANEL]{};
+  for (int64_t i = 0; i < size; i += PANEL)
+    for (int64_t part = 0; part < PANEL; ++part) parts[part] += double(a[i + part]) * b[i + part];
+  for (int64_t half = PANEL / 2; half > 0; half /= 2)
+    for (int64_t part = 0; part < half; ++part) parts[part] += parts[part + half];
+  return parts[0];
+}
+
 // y += factor * x
 inline void add_scaled(float* y, float factor, const float* x, int64_t size) {
   const Vec f = broadcast(factor);
