@@ -26,6 +26,15 @@ class OnDevice {
 
 DeviceLimits device_limits(int device);
 
+// Lets launches on the current device take as much shared memory as a block may have. Always as much: the limit is the
+// kernel's, and another thread may be about to launch it.
+template <class Function>
+void allow_shared_memory(Function* kernel, const DeviceLimits& limits) {
+  check_cuda(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(limits.shared_bytes_per_block)),
+      "shared memory");
+}
+
 class Event {
  public:
   Event() { check_cuda(cudaEventCreate(&event_), "cudaEventCreate"); }

@@ -110,11 +110,6 @@ void empty_list(const PursuitWorkspace& w, cudaStream_t stream) {
   check_cuda(cudaMemsetAsync(&w.queue->wanting, 0, sizeof(int64_t), stream), "cudaMemsetAsync");
 }
 
-template <class Function>
-void give_shared_memory(Function* kernel, int bytes) {
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
-}
-
 }  // namespace
 
 PursuitLayout plan_matching_pursuit_cuda(const GpuPursuit& pursuit, int device) {
@@ -128,7 +123,7 @@ void matching_pursuit_cuda(const GpuPursuit& p, const PursuitLayout& layout, voi
   const Kernel multiply = product_kernel(p, layout), pursue = pursuit_kernel(layout);
   const int bytes = int(layout.shared_bytes);
   const unsigned products = unsigned(tiles(layout.slots) * tiles(layout.columns));
-  give_shared_memory(pursue, bytes);
+  allow_shared_memory(pursue, device_limits(device));
   run_rounds(p, layout, memory, reinterpret_cast<cudaStream_t>(stream_handle), report,
              [&](const PursuitWorkspace& w, cudaStream_t stream) {
                multiply<<<products, PRODUCT_THREADS, 0, stream>>>(p, layout, w);
@@ -142,7 +137,7 @@ void path_changes_cuda(const GpuPursuit& p, const PursuitLayout& layout, const R
   const OnDevice on(device);
   const auto replay = layout.fits ? replay_samples<true> : replay_samples<false>;
   const int bytes = int(layout.shared_bytes);
-  give_shared_memory(replay, bytes);
+  allow_shared_memory(replay, device_limits(device));
   run_rounds(p, layout, memory, reinterpret_cast<cudaStream_t>(stream_handle), report,
              [&](const PursuitWorkspace& w, cudaStream_t stream) {
                replay<<<int(layout.slots), PURSUIT_THREADS, bytes, stream>>>(p, layout, w, replayed);

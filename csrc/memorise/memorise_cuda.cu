@@ -53,7 +53,7 @@ CudaPlan plan_memorise_cuda(const MemoriseProblem& problem, int device) {
   plan.layout = lay_out_block(problem, limits);
   const Kernel kernel = kernel_for(plan.layout);
   const int bytes = int(shared_bytes(plan.layout));
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
+  allow_shared_memory(kernel, limits);
   check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&plan.blocks_per_multiprocessor, kernel, plan.layout.threads,
                                                            bytes),
              "occupancy");
