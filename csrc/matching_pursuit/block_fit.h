@@ -121,11 +121,11 @@ class BlockFit : protected BlockSlot<Block, SCREEN, FITS> {
     if (p.nonnegative)
       block.run([&](int thread) {
         if (thread != 0) return;
-        u.system.size = state.size, u.system.free = state.free, u.system.factored = state.factored;
+        u.system.size = state.size, u.system.free = state.free, u.system.factored = s.factored;
         u.system.solve(GPU_LEVEL * s.origin.norm);
         s.free = int32_t(u.system.free), s.factored = int32_t(u.system.factored);
       });
-    if (p.nonnegative) state.free = s.free, state.factored = s.factored;
+    if (p.nonnegative) state.free = s.free;
     block.run([&](int thread) {
       INTERPKERN_NO_UNROLL for (int i = thread; i < state.size; i += PURSUIT_THREADS) u.coefficients[i] =
           float(u.solution[i]);
@@ -169,7 +169,6 @@ class BlockFit : protected BlockSlot<Block, SCREEN, FITS> {
       s.count = kept;
     });
     state.steps = int32_t(s.count);
-    block.wait();  // solve writes there too
     INTERPKERN_NO_UNROLL for (int64_t i = 0; i < state.steps; ++i) extend(picks()[i], i);
     solve();
     leave();

@@ -67,7 +67,7 @@ struct SamplePath {
   float last;                          // correlation of the last pick
   int32_t last_index;                  // -1 where the correlations know of it
   int32_t steps, steps_at_rest, size;  // picks made; made before the last products; atoms in the support
-  int32_t free, factored;              // of the non-negative system
+  int32_t free;                        // of the non-negative system
   Phase phase;
   bool ended;
 };
@@ -75,6 +75,7 @@ struct SamplePath {
 struct SampleState {
   SampleOrigin origin;
   SamplePath path;
+  int32_t factored;  // of the non-negative system
 };
 
 // What a slot has beside its state, in global memory; `in_shared` says what a block copies to shared memory to work on.

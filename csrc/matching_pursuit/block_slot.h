@@ -60,7 +60,7 @@ class BlockSlot : protected BlockSums<Block> {
 
   INTERPKERN_KERNEL void fetch() {
     block.run([&](int thread) {
-      if (thread == 0) s.origin = w.states[slot].origin;
+      if (thread == 0) s.origin = w.states[slot].origin, s.factored = w.states[slot].factored;
       if (l.residual_in_shared) copy(thread, w.residuals + slot * l.width, residual, l.width);
       if (FITS && l.support_in_shared)
         copy(thread, reinterpret_cast<const float*>(w.supports + slot * l.support_bytes), support_memory,
@@ -78,7 +78,7 @@ class BlockSlot : protected BlockSums<Block> {
              l.support_bytes / 4);
       if (SCREEN == Screen::CORRELATIONS && products) copy(thread, chip, screen, l.on_chip);
       if (thread != 0) return;
-      w.states[slot].path = state;
+      w.states[slot].path = state, w.states[slot].factored = s.factored;
       if (state.phase == WAITING) w.wanting[Block::add(&w.queue->wanting, 1)] = slot;
       if (state.phase == IDLE) Block::add(&w.queue->finished, 1);
       Block::add(&w.queue->dots, int64_t(dots));
