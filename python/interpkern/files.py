@@ -51,6 +51,17 @@ def as_path(name: str, value: Any) -> Path:
     return Path(value)
 
 
+def claim_directory(target: Path, ours: tuple[str, ...], is_ours: Callable[[], bool], name: str = "directory") -> None:
+    """Make a directory, or refuse one that holds other files than `ours`, unless what is there already is ours."""
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{name}: {target} is a file; expected a new or empty directory")
+    target.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(path.name for path in target.iterdir() if not path.name.removeprefix(".").startswith(ours))
+    if foreign and not is_ours():
+        shown = ", ".join(foreign[:3])
+        raise ValueError(f"{name}: {target} holds other files ({shown}); expected a new or empty directory")
+
+
 def provenance() -> dict[str, Any]:
     """What ran, where and when: versions, platform, time."""
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from interpkern.files import as_path, write_atomically
+from interpkern.files import as_path, claim_directory, write_atomically
 from interpkern.itda import storage
 from interpkern.itda.crosscoder_joint import FACTS
 from interpkern.itda.crosscoder_sites import Site, Space, check_sites, entries, named
@@ -40,7 +40,7 @@ def save(stored: Stored, directory: Any) -> Path:
     """Write it, the file of the sites last; the same cross-coder gives the same bytes."""
     space = stored.space
     target = as_path("directory", directory)
-    _claim(target)
+    claim_directory(target, (JOINT, FILE), (target / FILE).exists)
     (target / FILE).unlink(missing_ok=True)
     folder = stored.joint.save_pretrained(target / JOINT)
     about = {
@@ -110,17 +110,6 @@ def check_facts(directory: Any, stored: Stored, expected: dict[str, Any]) -> Non
             found = stored.space.widths[sites.index(site)] if name == "width" else stored.facts[site][name]
             if found != value:
                 raise ValueError(f"{named(f'{name}s', site)}: {path} has {found!r}, expected {value!r}")
-
-
-def _claim(target: Path) -> None:
-    """Make the directory, or refuse one that holds other things than a cross-coder."""
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"directory: {target} is a file; choose a new or empty directory")
-    target.mkdir(parents=True, exist_ok=True)
-    names = sorted(path.name for path in target.iterdir())
-    foreign = [name for name in names if name != JOINT and not name.removeprefix(".").startswith(FILE)]
-    if foreign and not (target / FILE).exists():
-        raise ValueError(f"directory: {target} holds other files ({', '.join(foreign[:3])}); choose a new directory")
 
 
 def _sha256(path: Path) -> str:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as safetensors_bytes
 
-from interpkern.files import as_path, write_atomically
+from interpkern.files import as_path, claim_directory, write_atomically
 from interpkern.itda.atoms import RECORD
 from interpkern.itda.construction import Counts
 from interpkern.itda.packing import COLUMNS, records_of
@@ -112,13 +112,7 @@ def _provenance(stored: Stored) -> dict[str, Any]:
 
 def claim(target: Path, name: str = "directory") -> None:
     """Make the directory, or refuse one that holds other things than a dictionary."""
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{name}: {target} is a file; choose a new or empty directory")
-    target.mkdir(parents=True, exist_ok=True)
-    ours = (CONFIG, *CHECKED)
-    foreign = sorted(path.name for path in target.iterdir() if not path.name.removeprefix(".").startswith(ours))
-    if foreign and not (target / CONFIG).exists():
-        raise ValueError(f"{name}: {target} holds other files ({', '.join(foreign[:3])}); choose a new directory")
+    claim_directory(target, (CONFIG, *CHECKED), (target / CONFIG).exists, name)
 
 
 def _checked_config(path: Path) -> dict[str, Any]:

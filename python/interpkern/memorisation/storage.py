@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
 from interpkern.errors import ShapeError
-from interpkern.files import as_path, write_atomically
+from interpkern.files import as_path, claim_directory, write_atomically
 from interpkern.memorisation.models import TableMLPs
 from interpkern.reference.memorise import Fields, State
 
@@ -74,14 +74,7 @@ def load(directory: str | os.PathLike[str]) -> dict[str, Any]:
 
 def claim(target: Path, name: str = "directory") -> None:
     """Make the directory, or refuse one that holds more than an earlier run, whole or half written."""
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{name}: {target} is a file; choose a new or empty directory")
-    target.mkdir(parents=True, exist_ok=True)
-    names = (MODELS, TRAINING, TABLE, RECORD)
-    foreign = [path.name for path in target.iterdir() if not path.name.removeprefix(".").startswith(names)]
-    if foreign and _record(target) is None:
-        shown = ", ".join(sorted(foreign)[:3])
-        raise ValueError(f"{name}: {target} holds other files ({shown}); choose a new or empty directory")
+    claim_directory(target, (MODELS, TRAINING, TABLE, RECORD), lambda: _record(target) is not None, name)
 
 
 def _record(source: Path) -> dict[str, Any] | None:

@@ -119,6 +119,6 @@ class Store:
 
 def _refuse_foreign(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
-        raise ValueError(f"directory: {directory} is a file; choose a new or empty directory")
+        raise ValueError(f"directory: {directory} is a file; expected a new or empty directory")
     if directory.exists() and not (directory / CELLS).is_dir() and any(directory.iterdir()):
-        raise ValueError(f"directory: {directory} holds other files and no sweep; choose a new or empty directory")
+        raise ValueError(f"directory: {directory} holds other files; expected that of a sweep, or a new or empty one")
