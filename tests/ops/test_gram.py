@@ -68,3 +68,10 @@ def test_given_products_are_taken_over(on_gpu) -> None:
     assert torch.allclose(products(gram), (gram.atoms.double() @ gram.atoms.double().mT).float(), atol=1e-6)
     with pytest.raises(ValueError, match="row 32 that is off"):
         interpkern.Gram.from_products(atoms, given + torch.eye(33)[:, [32]] * 0.1)
+
+
+def test_what_the_cpu_keeps_begins_with_a_cache_line() -> None:
+    for atoms in (3, 300, 1000):
+        gram = interpkern.Gram(problem(1, 33, atoms)[1])
+        kept = (gram.prepared.rows, gram.prepared.panels, gram.prepared.products)
+        assert all(buffer.data_ptr() % gram_stores.CACHE_LINE == 0 for buffer in kept)

@@ -1,5 +1,6 @@
 """How the atoms of a Gram are kept: in the CPU kernels' panels, or in float32 on a GPU."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from interpkern.reference.matching_pursuit import Prepared
 
 ALIGNED, ROOM = 16, 256
 """On a GPU, rows are padded to a multiple of 16 numbers, and there is room for a multiple of 256 of them."""
+CACHE_LINE = 64
+"""Bytes; a vector that lies across two lines is read at half the rate."""
 NUMBERS = 1 << 24
 """Of the atoms, taken to float64 at a time."""
 
@@ -139,5 +142,8 @@ def _up(size: int, multiple: int) -> int:
 
 
 def _zeros(shape: tuple[int, ...], dtype: type) -> torch.Tensor:
-    """Zeros that take no memory until they are written to, as torch.zeros would."""
-    return torch.from_numpy(numpy.zeros(shape, dtype))
+    """Zeros that take no memory until they are written to, as torch.zeros would, from a cache line on."""
+    size = math.prod(shape) * numpy.dtype(dtype).itemsize
+    room = numpy.zeros(size + CACHE_LINE, numpy.uint8)
+    first = -room.ctypes.data % CACHE_LINE
+    return torch.from_numpy(room[first : first + size].view(dtype).reshape(shape))
