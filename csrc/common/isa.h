@@ -1,10 +1,12 @@
 // The instruction sets the CPU kernels are compiled for, and which of them this machine has. `avx512` includes VNNI, as
-// every such processor does but the first (Skylake-X), which takes avx2.
+// every such processor does but the first (Skylake-X), which takes avx2; `amx` is avx512 with matrix units for bytes.
 #pragma once
 
 #include <string>
 
-#if defined(__x86_64__)
+#if defined(INTERPKERN_HAS_AMX)
+#define INTERPKERN_FOR_EACH_ISA(use) use(baseline) use(avx2) use(avx512) use(amx)
+#elif defined(__x86_64__)
 #define INTERPKERN_FOR_EACH_ISA(use) use(baseline) use(avx2) use(avx512)
 #else
 #define INTERPKERN_FOR_EACH_ISA(use) use(baseline)

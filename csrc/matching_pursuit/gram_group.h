@@ -12,6 +12,7 @@ struct GramGroup {
   struct Member {
     int64_t sample, steps;  // picks made before its products were too rough
     float resolution;       // of its products
+    float scale;            // from their sums
   };
   Samples samples;
   int16_t* products;          // (blocks, GROUP, BLOCK), so that a panel's are written close together
@@ -51,7 +52,7 @@ struct GramGroup {
     count = waiting_count;
     waiting_count = next = 0;
     int64_t first;
-    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh) members[count++] = {first++, 0, 0};
+    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh) members[count++] = {first++, 0, 0, 0};
     return count > 0 && !stopped(queue);
   }
 
@@ -61,16 +62,12 @@ struct GramGroup {
       resume(slots[0], i);
       samples.pack(i, samples.residual(i));
       members[i].resolution = resolution_of(slots[0].left);
+      members[i].scale = samples.rounded[i].unit * ATOM_STEP / members[i].resolution;
     }
-    for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
-      samples.multiply(count, panel);
+    samples.tiles.multiply(count, panels, queue, [&](int64_t panel, int64_t i, int64_t lane, Int sums) {
       int16_t* to = products + panel * PANEL / BLOCK * GROUP * BLOCK + panel * PANEL % BLOCK;
-      for (int64_t i = 0; i < count; ++i) {
-        const Vec scale = broadcast(1 / members[i].resolution);
-        for (int64_t lane = 0; lane < PANEL; lane += LANES)
-          write_rounded(to + i * BLOCK + lane, samples.product(i, lane) * scale);
-      }
-    }
+      write_rounded(to + i * BLOCK + lane, to_float(sums) * broadcast(members[i].scale));
+    });
   }
 
   void resume(GramSample& slot, int64_t i) {
@@ -94,7 +91,7 @@ struct GramGroup {
     if (slot.wants_pick()) {
       slot.propagate(other);
       if (slot.search()) return;
-      waiting[waiting_count++] = {slot.row, slot.steps, 0};
+      waiting[waiting_count++] = {slot.row, slot.steps, 0, 0};
     } else {
       slot.finish();
       add_done(queue, 1);

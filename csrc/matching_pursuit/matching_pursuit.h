@@ -16,12 +16,20 @@ constexpr int64_t BLOCK = 256;              // atoms whose largest correlation i
 constexpr float ATOM_STEP = 1.02f / 32700;  // value of one unit in `panels`; half-precision atoms reach 1.01
 constexpr float PRODUCT_STEP = 1.03f / 32767;  // and in `products`
 
+// How an ISA keeps the 16-bit numbers of PANEL atoms: in pairs, or their bytes apart.
+struct PanelLayout {
+  int64_t shape[3];
+  int64_t bytes;  // of an element
+
+  constexpr int64_t size() const { return shape[0] * shape[1] * shape[2] * bytes; }
+};
+
 // A dictionary as the kernels keep it. Room beyond `count` and `width` holds zeros.
 struct Atoms {
   int64_t count, width;  // M, D
   int64_t padded_width;  // a multiple of PANEL
   float* rows;           // (capacity, padded_width)
-  int16_t* panels;       // (capacity / PANEL, (width + 1) / 2, PANEL, 2) in units of ATOM_STEP
+  void* panels;          // (capacity / PANEL, ...) in units of ATOM_STEP, as the ISA's PanelLayout says
   int16_t* products;     // (capacity, stride) Gram in units of PRODUCT_STEP, or null
   int64_t stride;
   float* rounding;  // the longest distance of an atom from the one in `panels`
@@ -49,8 +57,16 @@ struct Pursuit {
   bool* changed;  // (N,) out, of path_changes
 };
 
+// For tests: products of float32 samples with the atoms as tiles make them.
+struct TileProducts {
+  int32_t* sums;          // (N, M) in units of the sample's times ATOM_STEP
+  float *units, *errors;  // (N,) what a product may be off by
+};
+
 // Called about every 50 ms with (samples done, samples in all); what it throws ends the run.
 using Report = std::function<void(int64_t, int64_t)>;
+
+PanelLayout panel_layout(int64_t width, Isa isa);
 
 // Fills panels and products for the rows first .. count - 1, and the columns that mirror them.
 void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report);
@@ -61,6 +77,8 @@ void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Re
 
 // Writes whether the atoms from `known` on would change each sample's path. Products only make it faster.
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
+
+void tile_products_cpu(const Pursuit& pursuit, Isa isa, const TileProducts& out);
 
 // Hands out samples or atoms to the threads, counts what is done, and carries the wish to stop.
 struct Queue;

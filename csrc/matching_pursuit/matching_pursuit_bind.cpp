@@ -13,13 +13,17 @@ namespace {
 template <class T, class... Shape>
 using Array = nb::ndarray<T, nb::device::cpu, nb::c_contig, Shape...>;
 using Rows = Array<float, nb::ndim<2>>;
-using Panels = Array<int16_t, nb::ndim<4>>;
+using Panels = nb::ndarray<nb::device::cpu, nb::c_contig, nb::ndim<4>>;
 using Scalar = Array<float, nb::shape<1>>;
 using Products = std::optional<Array<int16_t, nb::ndim<2>>>;
 using Samples = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig, nb::ndim<2>>;
 
 Atoms view(const Rows& rows, const Scalar& rounding, const Panels& panels, const Products& products, int64_t count,
-           int64_t width) {
+           int64_t width, Isa isa) {
+  const PanelLayout layout = panel_layout(width, isa);
+  bool fits = int64_t(panels.itemsize()) == layout.bytes;
+  for (int i = 0; i < 3; ++i) fits &= int64_t(panels.shape(i + 1)) == layout.shape[i];
+  if (!fits) throw std::invalid_argument("gram: made when INTERPKERN_ISA was another; make it anew");
   Atoms atoms{};
   atoms.count = count, atoms.width = width, atoms.padded_width = rows.shape(1);
   atoms.rows = rows.data(), atoms.panels = panels.data(), atoms.rounding = rounding.data();
@@ -29,35 +33,38 @@ Atoms view(const Rows& rows, const Scalar& rounding, const Panels& panels, const
 
 void add_atoms(Rows rows, Scalar rounding, Panels panels, Products products, int64_t first, int64_t count, int threads,
                const std::string& isa) {
-  const Atoms atoms =
-      view(rows, rounding, panels, products, count, 2 * panels.shape(1));  // an odd one is padded with zeros
+  const Isa with = isa_called(isa);
+  const size_t room = panels.nbytes() / (panels.shape(0) * PANEL * sizeof(int16_t));  // zeros fill it
+  const Atoms atoms = view(rows, rounding, panels, products, count, std::min(room, rows.shape(1)), with);
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
   const nb::gil_scoped_release no_gil;
-  add_atoms_cpu(atoms, first, isa_called(isa), threads, report);
+  add_atoms_cpu(atoms, first, with, threads, report);
 }
 
 void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
                       const std::string& method, bool nonnegative, double tol, bool exact,
                       Array<int32_t, nb::ndim<2>> indices, Rows coefficients, Array<float, nb::ndim<1>> residual_norm,
                       int threads, const std::string& isa, nb::object progress) {
+  const Isa with = isa_called(isa);
   Pursuit p{};
-  p.atoms = view(rows, rounding, panels, products, count, x.shape(1));
+  p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
   p.x = x.data(), p.dtype = dtype_of(x.dtype());
   p.samples = x.shape(0), p.picks = indices.shape(1);
   p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol), p.exact = exact;
   p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
   const Report report = reporting(progress);
   const nb::gil_scoped_release no_gil;
-  matching_pursuit_cpu(p, isa_called(isa), threads, report);
+  matching_pursuit_cpu(p, with, threads, report);
 }
 
 void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
                   const std::string& method, bool nonnegative, double tol, Array<int32_t, nb::ndim<2>> indices,
                   Rows coefficients, Array<float, nb::ndim<1>> residual_norm, int64_t known,
                   Array<bool, nb::ndim<1>> changed, int threads, const std::string& isa) {
+  const Isa with = isa_called(isa);
   Pursuit p{};
-  p.atoms = view(rows, rounding, panels, products, count, x.shape(1));
+  p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
   p.x = x.data(), p.dtype = dtype_of(x.dtype());
   p.samples = x.shape(0), p.picks = indices.shape(1);
   p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol);
@@ -66,7 +73,17 @@ void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
   const nb::gil_scoped_release no_gil;
-  path_changes_cpu(p, isa_called(isa), threads, report);
+  path_changes_cpu(p, with, threads, report);
+}
+
+void tile_products(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
+                   Array<int32_t, nb::ndim<2>> sums, Array<float, nb::ndim<1>> units, Array<float, nb::ndim<1>> errors,
+                   const std::string& isa) {
+  const Isa with = isa_called(isa);
+  Pursuit p{};
+  p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
+  p.x = x.data(), p.dtype = dtype_of(x.dtype()), p.samples = x.shape(0);
+  tile_products_cpu(p, with, {sums.data(), units.data(), errors.data()});
 }
 
 using Emulated = GpuPursuitArguments<nb::device::cpu>;
@@ -115,6 +132,12 @@ nb::dict geometry(int64_t samples, int64_t width, int64_t atoms, int64_t k, cons
   return geometry_dict(lay_out_pursuit(p, {1, shared_bytes_per_block}));
 }
 
+nb::tuple layout(int64_t width, const std::string& isa) {
+  const PanelLayout found = panel_layout(width, isa_called(isa));
+  return nb::make_tuple(nb::make_tuple(found.shape[0], found.shape[1], found.shape[2]),
+                        found.bytes == 1 ? "int8" : "int16");
+}
+
 nb::tuple key(float correlation, int64_t index, bool nonnegative) {
   const uint64_t key = pick_key(correlation, index, nonnegative);
   return nb::make_tuple(key, index_of(key), correlation_of(key));
@@ -125,9 +148,12 @@ nb::tuple key(float correlation, int64_t index, bool nonnegative) {
 void bind_matching_pursuit(nb::module_& module) {
   module.attr("PANEL") = PANEL;
   module.attr("BLOCK") = BLOCK;
+  module.attr("ATOM_STEP") = ATOM_STEP;
   module.attr("PRODUCT_STEP") = PRODUCT_STEP;
   module.def("add_atoms", add_atoms, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a, "products"_a.none(), "first"_a,
              "count"_a, "threads"_a, "isa"_a, "Prepare the atoms from `first` on; see interpkern.ops.gram.");
+  module.def("panel_layout", layout, nb::kw_only(), "width"_a, "isa"_a,
+             "Shape and dtype in which an instruction set keeps the 16-bit numbers of PANEL atoms.");
   module.def("matching_pursuit", matching_pursuit, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "exact"_a, "indices"_a,
              "coefficients"_a, "residual_norm"_a, "threads"_a, "isa"_a, "progress"_a.none(),
@@ -136,6 +162,9 @@ void bind_matching_pursuit(nb::module_& module) {
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "indices"_a, "coefficients"_a,
              "residual_norm"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
              "Whether the atoms from `known` on change each sample's path; see interpkern.ops.matching_pursuit.");
+  module.def("_tile_products", tile_products, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
+             "products"_a.none(), "count"_a, "sums"_a, "units"_a, "errors"_a, "isa"_a,
+             "Products of samples with atoms as an instruction set's tiles make them; writes the last three arrays.");
   module.def("_matching_pursuit_as_on_a_gpu", emulate, nb::kw_only(), INTERPKERN_PURSUIT_NAMES, "shared_bytes"_a,
              "slots"_a, "picks"_a, "thread_order"_a, "noise"_a, "progress"_a.none(),
              "The same by the CUDA kernels' algorithm, their threads one after the other (thread_order: 0 forward, 1 "

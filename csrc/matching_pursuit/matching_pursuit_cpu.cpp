@@ -38,20 +38,18 @@ struct Kernels {
   int64_t (*changes_workspace_bytes)(const Pursuit&);
   void (*pursue)(const Pursuit&, Queue&, void*);
   void (*find_changes)(const Pursuit&, Queue&, void*);
+  void (*tile_products)(const Pursuit&, Queue&, void*, const TileProducts&);
   void (*multiply_atoms)(const Atoms&, int64_t, Queue&);
   void (*pack_panel)(const Atoms&, int64_t);
+  PanelLayout (*panel_layout)(int64_t);
 };
 
 Kernels kernels_for(Isa isa) {
   switch (isa) {
-#define INTERPKERN_CASE(name)              \
-  case Isa::name:                          \
-    return {name::pursuit_workspace_bytes, \
-            name::changes_workspace_bytes, \
-            name::pursue,                  \
-            name::find_changes,            \
-            name::multiply_atoms,          \
-            name::pack_panel};
+#define INTERPKERN_CASE(name)                                                                                   \
+  case Isa::name:                                                                                               \
+    return {name::pursuit_workspace_bytes, name::changes_workspace_bytes, name::pursue,     name::find_changes, \
+            name::tile_products,           name::multiply_atoms,          name::pack_panel, name::panel_layout};
     INTERPKERN_FOR_EACH_ISA(INTERPKERN_CASE)
 #undef INTERPKERN_CASE
   }
@@ -81,6 +79,10 @@ void share(int64_t total, double multiply_adds, int threads, int64_t workspace_b
 
 }  // namespace
 
+PanelLayout panel_layout(int64_t width, Isa isa) {
+  return kernels_for(isa).panel_layout(width);
+}
+
 void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report) {
   const Kernels kernels = kernels_for(isa);
   for (int64_t panel = first / PANEL; panel * PANEL < atoms.count; ++panel) kernels.pack_panel(atoms, panel);
@@ -98,6 +100,13 @@ void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Re
   const double multiply_adds = double(pursuit.samples) * double(atoms.count) * products;
   share(pursuit.samples, multiply_adds, threads, kernels.pursuit_workspace_bytes(pursuit), report,
         [&](Queue& queue, void* workspace) { kernels.pursue(pursuit, queue, workspace); });
+}
+
+void tile_products_cpu(const Pursuit& pursuit, Isa isa, const TileProducts& out) {
+  const Kernels kernels = kernels_for(isa);
+  const auto silent = [](int64_t, int64_t) {};
+  share(pursuit.samples, 0, 1, kernels.pursuit_workspace_bytes(pursuit), silent,
+        [&](Queue& queue, void* workspace) { kernels.tile_products(pursuit, queue, workspace, out); });
 }
 
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {

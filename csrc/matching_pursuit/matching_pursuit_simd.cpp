@@ -37,15 +37,37 @@ void find_changes(const Pursuit& p, Queue& queue, void* workspace) {
   while (take(queue, 1, row)) p.changed[row] = replay.changes(row);
 }
 
+void tile_products(const Pursuit& p, Queue& queue, void* workspace, const TileProducts& out) {
+  Arena arena{static_cast<char*>(workspace)};
+  Samples samples(p, arena);
+  int64_t first;
+  while (const int64_t count = take(queue, GROUP, first)) {
+    for (int64_t i = 0; i < count; ++i) {
+      const float power = load_sample(p, first + i, samples.residual(i));
+      samples.pack(i, samples.residual(i));
+      out.units[first + i] = samples.rounded[i].unit * power;
+      out.errors[first + i] = samples.rounded[i].error * power;
+    }
+    samples.tiles.multiply(count, panels_of(p.atoms), queue, [&](int64_t panel, int64_t i, int64_t lane, Int sums) {
+      const int64_t atom = panel * PANEL + lane;
+      for (int64_t l = 0; l < smaller(LANES, p.atoms.count - atom); ++l)
+        out.sums[(first + i) * p.atoms.count + atom + l] = sums[l];
+    });
+  }
+}
+
+PanelLayout panel_layout(int64_t width) {
+  return layout_of(width);
+}
+
 void pack_panel(const Atoms& atoms, int64_t panel) {
-  const int64_t pairs = pairs_of(atoms.width);
-  int16_t* packed = atoms.panels + panel * PANEL * pairs * 2;
+  char* packed = static_cast<char*>(atoms.panels) + panel * layout_of(atoms.width).size();
   for (int64_t i = 0; i < PANEL; ++i) {
     const float* atom = atoms.rows + (panel * PANEL + i) * atoms.padded_width;
     float off = 0;
-    for (int64_t d = 0; d < pairs * 2; ++d) {
+    for (int64_t d = 0; d < atoms.width; ++d) {
       const float units = __builtin_rintf(atom[d] / ATOM_STEP);
-      packed[(d / 2 * PANEL + i) * 2 + d % 2] = int16_t(units);
+      put(packed, atoms.width, i, d, int16_t(units));
       off += square(atom[d] - units * ATOM_STEP);
     }
     off = __builtin_sqrtf(off);

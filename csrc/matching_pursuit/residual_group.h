@@ -57,15 +57,11 @@ struct ResidualGroup {
   }
 
   void find_all_peaks(int64_t pursued, const Queue& queue) {
-    for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
-      samples.multiply(pursued, panel);
-      for (int64_t i = 0; i < pursued; ++i) {
-        Vec peak{};
-        for (int64_t lane = 0; lane < PANEL; lane += LANES)
-          peak = max(peak, magnitude(samples.product(i, lane), samples.p.nonnegative));
-        peaks[i * panels + panel] = peak;
-      }
-    }
+    samples.tiles.multiply(pursued, panels, queue, [&](int64_t panel, int64_t i, int64_t lane, Int sums) {
+      const Vec products = to_float(sums) * broadcast(samples.rounded[i].unit * ATOM_STEP);
+      Vec& peak = peaks[i * panels + panel];
+      peak = max(lane == 0 ? Vec{} : peak, magnitude(products, samples.p.nonnegative));
+    });
   }
 
   // Of the sample that was multiplied at place `at`.

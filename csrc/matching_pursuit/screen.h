@@ -1,7 +1,7 @@
 // Which atoms may have the largest correlation with the residual: bounds from cheap numbers, the choice from dots.
 #pragma once
 
-#include "tiles.h"
+#include "rounded.h"
 
 namespace interpkern::INTERPKERN_ISA {
 namespace {

@@ -1,57 +1,17 @@
-// Products of a group of vectors with a panel of atoms, all rounded to 16 bits: the tiled part, bounded by
-// multiply-adds, of which a core does almost twice as many on pairs of 16-bit integers as on floats.
+// Products of a group of vectors with a panel of atoms in tiles of vector registers, bounded by multiply-adds.
 #pragma once
 
-#include "matching_pursuit_simd.h"
-#include "vectors.h"
+#include "rounded.h"
+#include "sample.h"
 
 namespace interpkern::INTERPKERN_ISA {
 namespace {
 
 constexpr int TILE_ROWS = REGISTERS / 4, TILE_VECS = 2, TILE_COLUMNS = TILE_VECS * LANES;
 constexpr int64_t DEPTH = 128;  // pairs summed in a register before they join the total
-constexpr int64_t LINE = 16;    // 32-bit numbers in a cache line
-
-// A sum of products must not pass 2^31, and is at most the product of the norms: 32,500 of an atom in units of
-// ATOM_STEP, 65,000 of what it is multiplied with.
-constexpr float LARGEST_NORM = 65000, LARGEST_ELEMENT = 32700;
-
-// A vector in 16-bit integers, two in an int32_t.
-struct Rounded {
-  float unit;   // value of 1
-  float error;  // what a product with an atom may be off by, also from `dot`
-};
-
-constexpr int64_t pairs_of(int64_t width) {
-  return (width + 1) / 2;
-}
 
 constexpr int64_t padded_rows(int64_t count) {
   return (count + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
-}
-
-// How far a float32 dot product of unit vectors, in any of the orders used here, may be from the exact one.
-inline float dot_error(int64_t width) {
-  return float(width / LANES + 16) * ROUNDING;
-}
-
-// Rounds x (padded) into every stride-th of `packed`.
-inline Rounded round_vector(const float* x, const Atoms& atoms, int64_t stride, int32_t* packed) {
-  const int64_t width = atoms.padded_width;
-  Vec largest_lanes{};
-  for (int64_t d = 0; d < width; d += LANES) largest_lanes = max(largest_lanes, abs(read(x + d)));
-  const float largest = largest_lane(largest_lanes), length = norm(x, width);
-  const float by_norm = length / LARGEST_NORM, by_element = largest / LARGEST_ELEMENT;
-  const float unit = by_norm > by_element ? by_norm : by_element, scale = unit > 0 ? 1 / unit : 0;
-  float off = 0;
-  for (int64_t p = 0; p < pairs_of(atoms.width); ++p) {
-    const float low = __builtin_rintf(x[2 * p] * scale), high = __builtin_rintf(x[2 * p + 1] * scale);
-    packed[p * stride] = pair(int32_t(low), int32_t(high));
-    off += square(x[2 * p] - low * unit) + square(x[2 * p + 1] - high * unit);
-  }
-  // Both vectors are off, by no more than these lengths; the atoms' own are 1.01 at most.
-  const float error = 1.02f * (__builtin_sqrtf(off) + atoms.rounding[0] * length);
-  return {unit, error + 2 * dot_error(width) * length};
 }
 
 // Adds a tile's products to `out`; fetches from `ahead`, a cache line for every four of depth.
@@ -91,6 +51,53 @@ inline void multiply_panel(const int32_t* packed, int64_t count, const int16_t* 
                  out + row * PANEL + column);
   }
 }
+
+constexpr PanelLayout layout_of(int64_t width) {
+  return {{pairs_of(width), PANEL, 2}, sizeof(int16_t)};
+}
+
+// Number d of an atom in its panel.
+inline void put(void* panel, int64_t width, int64_t atom, int64_t d, int16_t number) {
+  (void)width;
+  static_cast<int16_t*>(panel)[(d / 2 * PANEL + atom) * 2 + d % 2] = number;
+}
+
+// A group's vectors, and their products with one panel after the other.
+struct Tiles {
+  const Atoms& atoms;
+  int64_t pairs;
+  int32_t* packed;    // (GROUP / TILE_ROWS, pairs, TILE_ROWS)
+  int32_t* products;  // (GROUP, PANEL)
+
+  Tiles(const Atoms& dictionary, Arena& arena)
+      : atoms(dictionary),
+        pairs(pairs_of(atoms.width)),
+        packed(arena.take<int32_t>(GROUP * pairs)),
+        products(arena.take<int32_t>(GROUP * PANEL)) {}
+
+  Rounded pack(int64_t at, const float* vector) {
+    int32_t* tile = packed + at / TILE_ROWS * TILE_ROWS * pairs;
+    if (at % TILE_ROWS == 0)
+      for (int64_t i = 0; i < TILE_ROWS * pairs; ++i) tile[i] = 0;  // the last one may not fill
+    return round_vector(vector, atoms, TILE_ROWS, tile + at % TILE_ROWS);
+  }
+
+  // Calls take(panel, place, lane, sums) for every vector with every LANES atoms of the panels, in units of the
+  // vector's times ATOM_STEP.
+  template <class Take>
+  void multiply(int64_t count, int64_t panels, const Queue& queue, const Take& take) {
+    for (int64_t panel = 0; panel < panels && !stopped(queue); ++panel) {
+      multiply_panel(packed, count, static_cast<const int16_t*>(atoms.panels) + panel * PANEL * pairs * 2, pairs,
+                     products);
+      for (int64_t at = 0; at < count; ++at)
+        for (int64_t lane = 0; lane < PANEL; lane += LANES) {
+          Int sums;
+          __builtin_memcpy(&sums, products + at * PANEL + lane, sizeof sums);
+          take(panel, at, lane, sums);
+        }
+    }
+  }
+};
 
 }  // namespace
 }  // namespace interpkern::INTERPKERN_ISA

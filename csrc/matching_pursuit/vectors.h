@@ -8,6 +8,7 @@ namespace interpkern::INTERPKERN_ISA {
 namespace {
 
 constexpr int PARTS = PANEL / LANES;
+constexpr int64_t LINE = 16;  // floats in a cache line
 
 INTERPKERN_INLINE float sum_parts(Vec (&parts)[PARTS]) {
   for (int half = PARTS / 2; half > 0; half /= 2)

@@ -19,6 +19,8 @@ NAMED_FEATURES = (
     "avx512bw",
     "avx512vl",
     "avx512_vnni",
+    "amx_tile",
+    "amx_int8",
     "asimd",
     "sve",
     "sve2",

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy
 import torch
+from numpy.typing import DTypeLike
 
 from interpkern import native
 from interpkern.reference.matching_pursuit import Prepared
@@ -37,7 +39,12 @@ def store_for(device: torch.device) -> Store:
     """That of a device; atoms alone where there are no kernels for it."""
     if device.type == "cuda":
         return ON_GPU
-    return PLAIN if device.type != "cpu" or isinstance(native.load("_cpu"), str) else PANELS
+    return PLAIN if device.type != "cpu" or isinstance(native.load("_cpu"), str) else panels_for(native.isa())
+
+
+def panels_for(isa: str) -> Store:
+    """That of the CPU kernels on an instruction set, which decides how panels are laid out."""
+    return Store(partial(_panels, isa), partial(_add_to_panels, isa), _move_panels, _round_products)
 
 
 def _plain(atoms: int, side: int, width: int, device: torch.device) -> Prepared:
@@ -48,25 +55,26 @@ def _move_rows(new: Prepared, old: Prepared, filled: int) -> None:
     new.rows[:filled] = old.rows[:filled]
 
 
-def _panels(atoms: int, side: int, width: int, device: torch.device) -> Prepared:
+def _panels(isa: str, atoms: int, side: int, width: int, device: torch.device) -> Prepared:
     module = native.load("_cpu")
+    shape, dtype = module.panel_layout(width=width, isa=isa)
     room, padded = _up(max(atoms, 1), module.BLOCK), _up(width, module.PANEL)
     return Prepared(
         rows=_zeros((room, padded), numpy.float32),
         rounding=torch.zeros(1),
-        panels=_zeros((room // module.PANEL, -(-width // 2), module.PANEL, 2), numpy.int16),
+        panels=_zeros((room // module.PANEL, *shape), dtype),
         products=_zeros((_up(side, module.BLOCK),) * 2, numpy.int16) if side else None,
     )
 
 
-def _add_to_panels(buffers: Prepared, first: int, count: int, threads: int) -> None:
+def _add_to_panels(isa: str, buffers: Prepared, first: int, count: int, threads: int) -> None:
     native.call(
         native.load("_cpu").add_atoms,
         **buffers._asdict(),
         first=first,
         count=count,
         threads=threads,
-        isa=native.isa(),
+        isa=isa,
     )
 
 
@@ -75,7 +83,7 @@ def _move_panels(new: Prepared, old: Prepared, filled: int) -> None:
     if new.rounding is not None and old.rounding is not None:
         new.rounding[:] = old.rounding
     if new.panels is not None and old.panels is not None:
-        panels = -(-filled // old.panels.shape[2])
+        panels = -(-filled // native.load("_cpu").PANEL)
         new.panels[:panels] = old.panels[:panels]
     _move_products(new, old, filled)
 
@@ -133,7 +141,6 @@ def _nothing(*arguments: Any) -> None:
 
 
 PLAIN = Store(_plain, _nothing, _move_rows, lambda buffers, products: buffers)
-PANELS = Store(_panels, _add_to_panels, _move_panels, _round_products)
 ON_GPU = Store(_on_gpu, _add_on_gpu, _move_on_gpu, _copy_products)
 
 
@@ -141,7 +148,7 @@ def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def _zeros(shape: tuple[int, ...], dtype: type) -> torch.Tensor:
+def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> torch.Tensor:
     """Zeros that take no memory until they are written to, as torch.zeros would, from a cache line on."""
     size = math.prod(shape) * numpy.dtype(dtype).itemsize
     room = numpy.zeros(size + CACHE_LINE, numpy.uint8)

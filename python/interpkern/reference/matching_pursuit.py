@@ -48,7 +48,8 @@ class Prepared(NamedTuple):
     rounding: torch.Tensor | None
     """(1,) float32, the longest distance of an atom from the one in `panels`."""
     panels: torch.Tensor | None
-    """(room / 32, (D + 1) / 2, 32, 2) int16, 32 atoms side by side in units of the kernels' ATOM_STEP."""
+    """(room / 32, ...), 32 atoms side by side in 16-bit units of the kernels' ATOM_STEP, as the instruction set reads:
+    int16 (..., (D + 1) / 2, 32, 2), or for matrix units the bytes apart, int8 (..., 4 ceil(D / 64), 16, 64)."""
     products: torch.Tensor | None
     """(side, side), the Gram: int16 in units of the kernels' PRODUCT_STEP, on a GPU float32; None where M^2 is too much
     to keep."""
