@@ -271,6 +271,18 @@ def variant_rows(bench: Bench) -> list[Row]:
     return rows
 
 
+def isa_rows(bench: Bench) -> list[Row]:
+    """How many times as long mp and omp take on the next narrower instruction set of this machine."""
+    isas, rows = native.load("_cpu").isas(), []
+    for isa in isas[: isas.index(native.isa())][-1:]:
+        for sized in bench.sizes:
+            for k, method in ((1, "mp"), (bench.main_picks, "mp"), (bench.main_picks, "omp")):
+                comparison = bench.compare(sized.ours(k, method), sized.on(isa, k, method))
+                rate = sized.rows / comparison.ratio.seconds_b
+                rows.append(bench.row(sized, k, comparison, method=method, isa=isa, isa_samples_per_second=rate))
+    return rows
+
+
 def peer_rows(bench: Bench) -> list[Row]:
     """Every peer that is installed at the main number of picks, the strongest at the others; times faster we are."""
     rows: list[Row] = []
@@ -292,6 +304,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "mp": mp_rows,
     "omp": omp_rows,
     "variants": variant_rows,
+    "isas": isa_rows,
     "peers": peer_rows,
 }
 
@@ -324,7 +337,7 @@ def table(rows: list[Row]) -> str:
     """Rows with a ratio as Markdown; controls in brackets."""
     lines = ["| M | k | what | samples/s | other's | ratio [control] | pairs | FVU |", "|---" * 8 + "|"]
     for row in rows:
-        what = " ".join(f"{row[name]}" for name in ("method", "precision", "peer", "clock") if name in row)
+        what = " ".join(f"{row[name]}" for name in ("method", "precision", "isa", "peer", "clock") if name in row)
         what += f" {row['threads']} threads" if "threads" in row else ""
         rates = [value for name, value in row.items() if name.endswith("_samples_per_second")]
         ratio = f"{row['ratio']:.3f} [{row['control']:.3f}]"

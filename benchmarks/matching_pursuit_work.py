@@ -2,6 +2,9 @@
 
 import functools
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from torch.nn.functional import embedding_bag, normalize
 
 from benchmarks.paired import Work
 from benchmarks.peers.matching_pursuit import Dictionary
-from interpkern import Gram, SparseCode, matching_pursuit
+from interpkern import Gram, SparseCode, matching_pursuit, native
 
 GEMM_ROWS = 256
 SAMPLES = 1024
@@ -32,12 +35,24 @@ class Sized:
     def encode(self, x: torch.Tensor, k: int, method: str = "mp", **settings: Any) -> SparseCode:
         """Our code."""
         given = {"gram": self.gram, "threads": self.threads, "backend": "cpu", "progress": False, **settings}
-        return matching_pursuit(x, self.gram.atoms, k, method=method, **given)
+        return matching_pursuit(x, given["gram"].atoms, k, method=method, **given)
 
     def ours(self, k: int, method: str = "mp", **settings: Any) -> Work:
         """The call that is timed, of `rows` samples."""
         x = self.x[: self.rows]
         return lambda: self.encode(x, k, method, **settings)
+
+    def on(self, isa: str, k: int, method: str = "mp") -> Work:
+        """The same call on another instruction set."""
+        with forced(isa):
+            gram = self.build()
+        work = self.ours(k, method, gram=gram)
+
+        def work_there() -> None:
+            with forced(isa):
+                work()
+
+        return work_there
 
     def gemm(self) -> Work:
         """The products of as many samples with all atoms, as PyTorch computes them."""
@@ -58,6 +73,19 @@ class Sized:
         """Share of the squares of samples x (n, D) that dense codes (n, M) leave; of the variance, as x is centred."""
         left = x.double() - dense.double() @ self.dictionary.atoms.double()
         return float((left**2).sum() / (x.double() ** 2).sum())
+
+
+@contextmanager
+def forced(isa: str) -> Iterator[None]:
+    """The CPU kernels on one instruction set."""
+    before = os.environ.get(native.ISA_VARIABLE)
+    os.environ[native.ISA_VARIABLE] = isa
+    try:
+        yield
+    finally:
+        del os.environ[native.ISA_VARIABLE]
+        if before is not None:
+            os.environ[native.ISA_VARIABLE] = before
 
 
 def shuffled(rows: torch.Tensor) -> torch.Tensor:

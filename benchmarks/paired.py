@@ -111,7 +111,7 @@ def machine() -> dict[str, object]:
     return {
         "cpu": cpu_model(),
         "cores": cores(),
-        "flags": [flag for flag in ("avx2", "fma", "avx512f") if flag in features],
+        "flags": [flag for flag in ("avx2", "fma", "avx512f", "amx_int8") if flag in features],
         "platform": platform.platform(),
         "python": platform.python_version(),
         **{package: _version(package) for package in ("torch", "numpy", "jax")},
