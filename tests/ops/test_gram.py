@@ -1,5 +1,9 @@
 """The Gram as it is kept on a GPU, here in the CPU's memory."""
 
+import mmap
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -70,8 +74,24 @@ def test_given_products_are_taken_over(on_gpu) -> None:
         interpkern.Gram.from_products(atoms, given + torch.eye(33)[:, [32]] * 0.1)
 
 
-def test_what_the_cpu_keeps_begins_with_a_cache_line() -> None:
-    for atoms in (3, 300, 1000):
+def test_what_the_cpu_keeps_begins_with_a_cache_line_or_a_page() -> None:
+    for atoms in (3, 300, 1100):
         gram = interpkern.Gram(problem(1, 33, atoms)[1])
-        kept = (gram.prepared.rows, gram.prepared.panels, gram.prepared.products)
-        assert all(buffer.data_ptr() % gram_stores.CACHE_LINE == 0 for buffer in kept)
+        for buffer in (gram.prepared.rows, gram.prepared.panels, gram.prepared.products):
+            large = buffer.nbytes >= gram_stores.HUGE_PAGE
+            assert buffer.data_ptr() % (gram_stores.HUGE_PAGE if large else gram_stores.CACHE_LINE) == 0
+    assert gram.prepared.products.nbytes > gram_stores.HUGE_PAGE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_room_for_atoms_takes_no_memory_and_gives_it_back() -> None:
+    def megabytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE >> 20
+
+    atoms, before = problem(1, 33, 1100)[1], megabytes()
+    gram = interpkern.Gram(atoms, capacity=20_000)  # 800 MB
+    assert megabytes() - before < 100
+    kept = gram.atoms
+    del gram
+    assert torch.equal(kept, atoms)
+    assert megabytes() - before < 20

@@ -1,7 +1,10 @@
 """How the atoms of a Gram are kept: in the CPU kernels' panels, or in float32 on a GPU."""
 
 import math
+import mmap
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +20,8 @@ ALIGNED, ROOM = 16, 256
 """On a GPU, rows are padded to a multiple of 16 numbers, and there is room for a multiple of 256 of them."""
 CACHE_LINE = 64
 """Bytes; a vector that lies across two lines is read at half the rate."""
+HUGE_PAGE = 1 << 21
+"""Bytes; every row of the Gram that is read would otherwise be some address translations away."""
 NUMBERS = 1 << 24
 """Of the atoms, taken to float64 at a time."""
 
@@ -60,10 +65,10 @@ def _panels(isa: str, atoms: int, side: int, width: int, device: torch.device) -
     shape, dtype = module.panel_layout(width=width, isa=isa)
     room, padded = _up(max(atoms, 1), module.BLOCK), _up(width, module.PANEL)
     return Prepared(
-        rows=_zeros((room, padded), numpy.float32),
+        rows=zeros((room, padded), numpy.float32),
         rounding=torch.zeros(1),
-        panels=_zeros((room // module.PANEL, *shape), dtype),
-        products=_zeros((_up(side, module.BLOCK),) * 2, numpy.int16) if side else None,
+        panels=zeros((room // module.PANEL, *shape), dtype),
+        products=zeros((_up(side, module.BLOCK),) * 2, numpy.int16) if side else None,
     )
 
 
@@ -95,7 +100,7 @@ def _move_products(new: Prepared, old: Prepared, filled: int) -> None:
 
 def _round_products(buffers: Prepared, products: torch.Tensor) -> Prepared:
     side = len(buffers.rows)
-    kept = _zeros((side, side), numpy.int16)
+    kept = zeros((side, side), numpy.int16)
     for own, given in zip(kept.split(1024), products.split(1024), strict=False):
         own[: len(given), : len(products)] = (given / native.load("_cpu").PRODUCT_STEP).round_()
     return buffers._replace(products=kept)
@@ -148,9 +153,21 @@ def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> torch.Tensor:
-    """Zeros that take no memory until they are written to, as torch.zeros would, from a cache line on."""
+def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> torch.Tensor:
+    """Zeros that take no memory until they are written to, as torch.zeros would, from a cache line or huge page on."""
     size = math.prod(shape) * numpy.dtype(dtype).itemsize
-    room = numpy.zeros(size + CACHE_LINE, numpy.uint8)
-    first = -room.ctypes.data % CACHE_LINE
+    large = size >= HUGE_PAGE
+    alignment = HUGE_PAGE if large else CACHE_LINE
+    room = _pages(size + alignment) if large else numpy.zeros(size + alignment, numpy.uint8)
+    first = -room.ctypes.data % alignment
     return torch.from_numpy(room[first : first + size].view(dtype).reshape(shape))
+
+
+def _pages(size: int) -> numpy.ndarray[Any, numpy.dtype[numpy.uint8]]:
+    """Zeros in huge pages where the system has them, never in memory that was used before, whose pages are small."""
+    if sys.platform != "linux":
+        return numpy.zeros(size, numpy.uint8)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return numpy.frombuffer(pages, numpy.uint8)
