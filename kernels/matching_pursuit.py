@@ -13,6 +13,8 @@ from interpkern.kernels.matching_pursuit_support import finish, refitted, residu
 NONE = tl.constexpr(0x7FFFFFFF)
 UNIT_ERROR = tl.constexpr(2.0**-24)
 """Of one rounding in float32."""
+GRAM_ERROR = tl.constexpr(1.1e-5)
+"""Of an element of the Gram: what a given one may be off by, and the roundings of its product with a coefficient."""
 WIDE = tl.constexpr(1 / 64)
 """Error of the correlations, relative to the residual, from which they are made anew."""
 SLOTS = tl.constexpr(16)
@@ -180,7 +182,7 @@ def pursue_on_gram(
                     terms = tl.full([], 1, tl.int32)
                 tl.debug_barrier()
                 if go:
-                    bound += UNIT_ERROR * (terms * (norm + moved) + 2 * moved)
+                    bound += UNIT_ERROR * terms * (norm + moved) + GRAM_ERROR * moved
                     steps += 1
                     left = tl.sqrt(tl.sum(r * r, 0))
                     go = (left > enough) & (steps < k)
