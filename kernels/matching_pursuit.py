@@ -178,6 +178,7 @@ def pursue_on_gram(
                     rounded = best.to(tl.float32)
                     r -= rounded.to(tl.float64) * row_of(atoms, best_index, d, width)
                     tl.store(coefficients + steps, (rounded.to(tl.float64) * unit).to(tl.float32))
+                    tl.debug_barrier()
                     tl.store(changes, rounded.to(tl.float64))
                     terms = tl.full([], 1, tl.int32)
                 tl.debug_barrier()
@@ -247,6 +248,7 @@ def pick_from_peaks(
                     index += 1
                 block = tl.min(tl.where((peak >= lowest) & (b > block), b, NONE), 0)
         if (best_index < NONE) & (_size(best, NONNEGATIVE) > least):
+            tl.debug_barrier()
             grown = tl.full([], True, tl.int1)
             if ORTHOGONAL:
                 tl.store(picks + steps, best_index)

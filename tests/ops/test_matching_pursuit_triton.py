@@ -20,6 +20,7 @@ from interpkern.ops import gram as grams
 from interpkern.ops import gram_stores, matching_pursuit_triton, sparse_code_triton
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.reference.matching_pursuit import Prepared, Problem
+from tests import triton_races
 from tests.offline_triton import Enough, Recorder, compiled
 from tests.ops.emulated import SHARED_BYTES
 from tests.ops.pursuits import (
@@ -111,6 +112,7 @@ def test_interpreted_tiles_lanes_and_copies(method: str, monkeypatch: pytest.Mon
     copies = torch.cat([atoms, atoms.flip(0), -atoms])
     plain, wide = run(x, atoms, 2, method=method), both_forms(x, copies, 2, method=method)
     monkeypatch.setattr(matching_pursuit_triton, "TILE", 64)
+    monkeypatch.setattr(triton_races, "THREADS", 64)
     narrow = run(x, copies, 2, method=method, gram=interpkern.Gram(copies))
     assert torch.equal(plain.indices, wide.indices)
     assert same_bits(wide, narrow)

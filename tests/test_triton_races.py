@@ -1,0 +1,71 @@
+"""Does the follower of interpreted kernels see a missing barrier?"""
+
+import numpy
+import pytest
+
+from tests.triton_races import THREADS, Races
+
+FEW, ALL = numpy.arange(8), numpy.arange(THREADS)
+VALUES = numpy.arange(THREADS)
+
+
+def loaded(races: Races, places: numpy.ndarray) -> None:
+    races.load(places, VALUES[: len(places)] - 1)
+
+
+def stored(races: Races, places: numpy.ndarray) -> None:
+    races.store(places, VALUES[: len(places)])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "what"),
+    [
+        (stored, loaded, "reads what may not be written yet"),
+        (loaded, stored, "writes what may not be read yet"),
+        (
+            stored,
+            lambda races, places: races.store(places, VALUES[: len(places)] + 1),
+            "writes what may not be written",
+        ),
+    ],
+)
+def test_threads_that_meet_without_a_barrier_are_found(first, second, what) -> None:
+    for places, then in ((FEW, FEW), (ALL, FEW), (ALL, ALL[::-1])):
+        races = Races()
+        first(races, places)
+        second(races, then)
+        assert any(what in found for found in races.found)
+        races = Races()
+        first(races, places)
+        races.barrier()
+        second(races, then)
+        assert not races.found
+    races = Races()
+    first(races, ALL)
+    second(races, ALL)
+    assert not races.found
+
+
+def test_programs_that_meet_are_found() -> None:
+    for first, second, wrong in ((loaded, loaded, 0), (loaded, stored, 1), (stored, loaded, 1), (stored, stored, 1)):
+        races = Races()
+        first(races, ALL)
+        races.enter(1)
+        second(races, ALL)
+        assert len(races.found) == wrong
+        races = Races()
+        first(races, ALL)
+        races.launch()
+        second(races, ALL)
+        assert not races.found
+
+
+def test_what_changes_nothing_is_no_race() -> None:
+    races = Races()
+    for _ in range(2):
+        stored(races, FEW)
+    loaded(races, FEW + len(FEW))
+    races.barrier()
+    races.load(FEW, VALUES[: len(FEW)])
+    stored(races, FEW)
+    assert not races.found
