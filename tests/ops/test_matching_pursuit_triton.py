@@ -19,9 +19,9 @@ from interpkern import gpu
 from interpkern.ops import gram as grams
 from interpkern.ops import gram_stores, matching_pursuit_triton, sparse_code_triton
 from interpkern.ops.sparse_code import SparseCode
-from interpkern.reference.matching_pursuit import Prepared, Problem
+from interpkern.reference.matching_pursuit import Picks, Prepared, Problem
 from tests import triton_races
-from tests.offline_triton import Enough, Recorder, compiled
+from tests.offline_triton import Compiled, Enough, Recorder, compiled
 from tests.ops.emulated import SHARED_BYTES
 from tests.ops.pursuits import (
     METHODS,
@@ -258,6 +258,26 @@ def test_what_the_kernels_cannot_hold_is_refused() -> None:
     assert "M may be 1,048,576 at most" in str(matching_pursuit_triton.why_not(imagined(1, many, 3, "mp")))
 
 
+def test_samples_are_divided_by_their_power_of_two() -> None:
+    powers = 2.0 ** torch.tensor([-149, -127, -1, 0, 100, 127], dtype=torch.float64)
+    x = (powers[:, None] * torch.tensor([0.0, -1.5, 1.0])).float()
+    x[0] = torch.tensor([0.0, -(2.0**-149), 0.0])
+    x = torch.cat([x, torch.zeros(1, 3)])
+    rows, units = matching_pursuit_triton.scaled(x, 16)
+    assert torch.equal(units, torch.cat([2 * powers, torch.ones(1)]))
+    assert torch.equal((rows[:, :3].double() * units[:, None]).float(), x)
+    assert rows[:, 3:].eq(0).all()
+    assert 0.5 <= rows[:6].abs().amax(1).min() <= rows.abs().max() < 1
+
+
+def test_chunks_begin_where_kernels_may_read_16_bytes() -> None:
+    call = replace(imagined(1, 12_345, 5, "mp"), x=torch.zeros(6000, 1))
+    picks = Picks(torch.zeros(6000, 5, dtype=torch.int32), torch.zeros(6000, 5), torch.zeros(6000))
+    parts = list(matching_pursuit_triton.chunks(call, picks, call.gram))
+    assert [len(part.x) for part in parts] == [5376, 624]
+    assert all(tensor.data_ptr() % 16 == 0 for part in parts for tensor in part.picks)
+
+
 def imagined(D: int, M: int, k: int, method: str, *, nonnegative: bool = False, gram: bool = True) -> Problem:
     """A call of two samples and its atoms, of which only shapes are real."""
     products = torch.empty(M, M) if gram and M <= 32_768 else None
@@ -322,7 +342,7 @@ class Ignored:
         return lambda *arguments, **keywords: None
 
 
-def assert_compiles(name: str, call: Problem, arch: int, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def compiled_call(name: str, call: Problem, arch: int, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Compiled:
     from interpkern.kernels import matching_pursuit, matching_pursuit_products
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
@@ -336,10 +356,10 @@ def assert_compiles(name: str, call: Problem, arch: int, monkeypatch: pytest.Mon
             monkeypatch.setattr(module, other, recorder if other == name else Ignored())
     with pytest.raises(Enough):
         matching_pursuit_triton.run(call, None)
-    assert_no_spills(compiled(kernel, recorder, arch), arch)
+    return compiled(kernel, recorder, arch)
 
 
-def assert_no_spills(made: Any, arch: int) -> None:
+def assert_no_spills(made: Compiled, arch: int) -> None:
     assert made.usage.stack == made.usage.local == 0, made.usage
     assert made.shared_bytes <= SHARED_BYTES[f"sm_{arch}"]
 
@@ -356,7 +376,20 @@ def test_compiles_for_a_gpu_without_spills(
     name: str, call: Problem, arch: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("triton")
-    assert_compiles(name, call, arch, monkeypatch, tmp_path)
+    assert_no_spills(compiled_call(name, call, arch, monkeypatch, tmp_path), arch)
+
+
+@elsewhere
+@pytest.mark.skipif(cuobjdump() is None, reason="there is no cuobjdump")
+@pytest.mark.parametrize("width", [300, *(pytest.param(width, marks=pytest.mark.slow) for width in (16, 64, 2304))])
+def test_forms_add_up_in_one_order(width: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    orders = set()
+    for name in (GRAM, RESIDUALS):
+        with monkeypatch.context() as patch:
+            made = compiled_call(name, imagined(width, 67, 5, "mp", gram=name == GRAM), 90, patch, tmp_path)
+        orders |= made.sums(matching_pursuit_triton.power(width))
+    assert len(orders) == 1
 
 
 @elsewhere

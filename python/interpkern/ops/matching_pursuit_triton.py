@@ -22,8 +22,9 @@ PROGRAMS = 2
 """Programs for each multiprocessor; each pursues one sample after the other."""
 TILE = 2048
 """Correlations that a program has in registers at a time."""
-COMPILER = {"num_warps": 8, "maxnreg": 255}
-"""Without a word about its registers, the assembler of sm_90 stops at half as many, and spills."""
+COMPILER = {"num_warps": 8, "maxnreg": 255, "enable_fp_fusion": False}
+"""Without a word about its registers, the assembler of sm_90 stops at half as many, and spills. Where the compiler
+chooses which products it adds without rounding them, it may choose otherwise in the other form."""
 PRODUCT_ERROR, SUM_ERROR = 2.0**-17, 2.0**-24
 """Of a product of a sample with an atom, relative to the sample: half of it for what three products in TF32 leave out
 of one in float32, half for sums of DEPTH numbers by tensor cores; and for each sum of these."""
@@ -93,6 +94,7 @@ def chunks(problem: Problem, picks: Picks, prepared: Prepared) -> Iterator[Chunk
     correlations = CORRELATIONS // (atoms if on_gram(problem, prepared) else 4 * -(-atoms // ATOMS))
     states = MOST_ROWS if on_gram(problem, prepared) else STATES // (2 * slots(problem) ** 2 + width)
     rows = max(1, min(MOST_ROWS, correlations, states))
+    rows -= rows % ROWS if rows > ROWS else 0  # every chunk begins at 16 bytes, and needs no kernel of its own
     for start in range(0, len(problem.x), rows):
         window = slice(start, start + rows)
         yield Chunk(*scaled(problem.x[window], width), Picks(*(part[window] for part in picks)))
@@ -101,8 +103,8 @@ def chunks(problem: Problem, picks: Picks, prepared: Prepared) -> Iterator[Chunk
 def scaled(x: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, width) float32 samples without their powers of two, and these as (n,) float64: no bit is lost."""
     exact = x.double()
-    exponent = torch.frexp(exact.abs().amax(1)).exponent
-    units = torch.ldexp(torch.ones_like(exact[:, 0]), exponent)
+    largest = exact.abs().amax(1)
+    units = torch.where(largest > 0, largest / torch.frexp(largest).mantissa, 1.0)  # exact, unlike a GPU's powers
     return torch.nn.functional.pad((exact / units[:, None]).float(), (0, width - x.shape[1])), units
 
 
@@ -197,7 +199,8 @@ def _tiles(rows: int, atoms: int) -> tuple[int, int]:
 def tile_options(problem: Problem) -> dict[str, Any]:
     """How the products are compiled: in exact precision three products in TF32 make one in float32."""
     precision = "tf32x3" if problem.precision == "exact" else "tf32"
-    return {"PRECISION": precision, "ROWS": ROWS, "ATOMS": ATOMS, "DEPTH": DEPTH, "num_warps": 8, "num_stages": 3}
+    sides = {"ROWS": ROWS, "ATOMS": ATOMS, "DEPTH": DEPTH}
+    return {"PRECISION": precision, **sides, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": False}
 
 
 def _kind(problem: Problem) -> dict[str, bool]:
