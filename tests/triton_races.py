@@ -8,16 +8,17 @@ from typing import Any
 import numpy
 
 THREADS = 256
-"""Of the largest programs. With fewer numbers than threads, many threads read what one of them writes."""
+"""Of the largest programs. Of fewer numbers than threads, many threads read what one of them writes."""
 MANY = -1
 
 
 class Races:
     """Follows loads, stores and barriers of interpreted kernels; `found` says which of them race, and where.
 
-    Two accesses of one address are in order if there is a barrier between them, or if both are of the same addresses
-    and so many that each thread has its own, or if nothing changes by them. Reductions are no barriers: whether they
-    hold one is up to the compiler. Programs of a launch share nothing that one of them writes.
+    Two accesses of one address are in order if there is a barrier between them, if nothing changes by them, or if a
+    tile is read and what is made of it written to where it was. A tile that is read again may be spread over threads
+    otherwise than when it was written. Reductions are no barriers: whether they hold one is up to the compiler.
+    Programs of a launch share nothing that one of them writes.
     """
 
     def __init__(self) -> None:
@@ -39,13 +40,13 @@ class Races:
     def barrier(self) -> None:
         """All that was done before is done."""
         self._loads: dict[int, tuple[bytes | int, Any]] = {}
-        self._stores: dict[int, tuple[bytes | int, Any]] = {}
+        self._stores: dict[int, Any] = {}
 
     def load(self, places: numpy.ndarray, values: numpy.ndarray) -> None:
         """These values are read from these addresses."""
         owner = self._owner(places)
         for place, value in zip(places.tolist(), values.tolist(), strict=True):
-            if place in self._stores and self._stores[place][0] != owner:
+            if place in self._stores:
                 self._report("reads what may not be written yet")
             if self._writers.get(place, self._program) != self._program:
                 self._report("reads what another program writes")
@@ -57,17 +58,18 @@ class Races:
         """These values are written to these addresses."""
         owner = self._owner(places)
         for place, value in zip(places.tolist(), values.tolist(), strict=True):
-            for before, what in ((self._loads, "read"), (self._stores, "written")):
-                other, old = before.get(place, (owner, value))
-                if other != owner and old != value:
-                    self._report(f"writes what may not be {what} yet")
+            reader, read = self._loads.get(place, (owner, value))
+            if reader != owner and _differ(read, value):
+                self._report("writes what may not be read yet")
+            if _differ(self._stores.get(place, value), value):
+                self._report("writes what may not be written yet")
             if {self._readers.get(place, self._program), self._writers.get(place, self._program)} != {self._program}:
                 self._report("writes what another program uses")
-            self._stores[place] = owner, value
+            self._stores[place] = value
             self._writers[place] = self._program
 
     def _owner(self, places: numpy.ndarray) -> bytes | int:
-        """Equal for accesses of which every thread makes the same part; else unlike any other."""
+        """Equal for accesses to the same tile; else unlike any other."""
         self._accesses += 1
         return places.tobytes() if len(places) >= THREADS else self._accesses
 
@@ -76,6 +78,10 @@ class Races:
         while frame.f_globals["__name__"].partition(".")[0] == "triton" or frame.f_globals["__name__"] == __name__:
             frame = frame.f_back
         self.found.add(f"{frame.f_code.co_name}, line {frame.f_lineno}, {what}")
+
+
+def _differ(a: Any, b: Any) -> bool:
+    return a != b and (a == a or b == b)
 
 
 @contextmanager
