@@ -299,3 +299,54 @@ def refit(
         _leave_empty(picks, values + sample * k, size, k)
         tl.debug_barrier()
         sample += tl.num_programs(0)
+
+
+@triton.jit(do_not_specialize=["rows", "known", "count", "k", "slots"])
+def path_changes(
+    x, atoms, paths, changed, matrices, vectors, limits, rows, known, count, width, k, slots,
+    ORTHOGONAL: tl.constexpr, IN_ORDER: tl.constexpr, NONNEGATIVE: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """Whether an atom from `known` on enters a sample's path, when it is pursued over those and its own picks alone.
+
+    IN_ORDER, a path lists its picks step by step; else each of them once, and all may be picked at any step.
+    """
+    tol, level = tl.load(limits), tl.load(limits + 1)
+    d, slot = tl.arange(0, WIDTH), tl.arange(0, K)
+    program = tl.program_id(0).to(tl.int64)
+    matrix, vector = matrices + program * 2 * slots * slots, vectors + program * 6 * slots
+    sample = program
+    while sample < rows:
+        x_row, path = x + sample * width, paths + sample * k
+        r = row_of(x, sample, d, width)
+        norm = tl.sqrt(tl.sum(r * r, 0))
+        least, enough = level * norm, tol * norm
+        length = k
+        if not IN_ORDER:
+            length = tl.sum(tl.where(tl.load(path + slot, mask=slot < k, other=-1) >= 0, 1, 0), 0)
+        steps, enters = tl.full([], 0, tl.int32), tl.full([], False, tl.int1)
+        go = (norm > enough) & (steps < k)
+        while go:
+            best_index, best = tl.full([], NONE, tl.int32), tl.full([], 0.0, tl.float64)
+            first, end = steps * 0, length
+            if IN_ORDER:
+                first, end = steps, steps + 1
+            for own in range(first, end):
+                index = tl.load(path + own)
+                if index >= 0:
+                    best_index, best = _better(index, atoms, d, width, r, best_index, best, NONNEGATIVE)
+            for fresh in range(count - known):
+                best_index, best = _better(known + fresh, atoms, d, width, r, best_index, best, NONNEGATIVE)
+            picked = (best_index < NONE) & (_size(best, NONNEGATIVE) > least)
+            enters, go = picked & (best_index >= known), picked & (best_index < known)
+            if go:
+                if ORTHOGONAL:
+                    go = refitted(best_index, best, x_row, path, steps, atoms, d, width, least, matrix, vector, slots,
+                                  NONNEGATIVE, K)  # fmt: skip
+                    r = residual_of(x_row, path, steps + 1, vector, atoms, d, width)
+                else:
+                    r -= best.to(tl.float32).to(tl.float64) * row_of(atoms, best_index, d, width)
+                steps += 1
+                go = go & (tl.sqrt(tl.sum(r * r, 0)) > enough) & (steps < k)
+        tl.store(changed + sample, enters.to(tl.int8))
+        tl.debug_barrier()
+        sample += tl.num_programs(0)

@@ -28,6 +28,7 @@ from tests.ops.pursuits import (
     SIGNS,
     assert_picks_are_best,
     assert_well_formed,
+    changed,
     fvu,
     gaussian,
     norms,
@@ -57,7 +58,7 @@ def test_the_interpreter_agrees() -> None:
     done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     summary = done.stdout.splitlines()[-1]
-    assert "28 passed" in summary
+    assert "33 passed" in summary
     assert "skipped" not in summary
 
 
@@ -221,6 +222,23 @@ def test_interpreted_dictionary_is_that_of_the_reference() -> None:
 
 
 @interpreted
+@pytest.mark.parametrize(
+    ("method", "nonnegative"), [("mp", False), ("mp", True), ("mp_refit", False), ("omp", False), ("omp", True)]
+)
+def test_interpreted_path_changes_where_a_new_atom_enters(method: str, nonnegative: bool) -> None:
+    x, atoms = problem(5, 7, 13)
+    settings = {"method": method, "nonnegative": nonnegative, "tol": 0.3, "backend": "triton", "threads": 1}
+    again = pursue(x, atoms, 4, **settings)
+    for known in (12, 7):
+        code = pursue(x, atoms[:known], 4, **settings)
+        found = changed(x, atoms, code, known, **settings)
+        assert found.dtype == torch.bool
+        assert torch.equal(found, (again.indices != code.indices).any(1))
+        assert found.any() or known == 12
+    assert not changed(x, torch.cat([atoms, atoms[5:8]]), again, 13, **settings).any()
+
+
+@interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_interpreted_decoding_and_its_gradients(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against PyTorch's on the CPU, with an atom whose picks are added up in pieces of pieces."""
@@ -317,12 +335,13 @@ def cut(numbers: torch.Tensor, bits: int) -> torch.Tensor:
     return (numbers.view(torch.int32) & -(1 << bits)).view(torch.float32)
 
 
-GRAM, RESIDUALS = "pursue_on_gram", "pick_from_peaks"
+GRAM, RESIDUALS, REPLAY = "pursue_on_gram", "pick_from_peaks", "path_changes"
 COMPILED = [
     ("products", imagined(33, 67, 5, "mp")),
     ("peaks", imagined(33, 67, 5, "mp", gram=False)),
     (GRAM, imagined(33, 67, 5, "omp")),
     ("refit", imagined(33, 67, 5, "mp_refit")),
+    (REPLAY, imagined(33, 67, 5, "omp")),
 ]
 LARGEST = [
     (GRAM, imagined(768, 32_768, 32, "mp")),
@@ -332,6 +351,8 @@ LARGEST = [
     (RESIDUALS, imagined(64, 1 << 20, 40, "mp", gram=False)),
     ("refit", imagined(4096, 300, 128, "mp_refit", nonnegative=True)),
     ("refit", imagined(2304, 300, 40, "mp_refit")),
+    (REPLAY, imagined(2304, 300, 40, "mp")),
+    (REPLAY, imagined(4096, 300, 128, "omp", nonnegative=True)),
 ]
 
 
@@ -348,14 +369,15 @@ def compiled_call(name: str, call: Problem, arch: int, monkeypatch: pytest.Monke
     monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
     recorder, kernel = Recorder(), None
     for module, names in (
-        (matching_pursuit, (GRAM, RESIDUALS, "refit")),
+        (matching_pursuit, (GRAM, RESIDUALS, REPLAY, "refit")),
         (matching_pursuit_products, ("products", "peaks")),
     ):
         for other in names:
             kernel = getattr(module, other) if other == name else kernel
             monkeypatch.setattr(module, other, recorder if other == name else Ignored())
+    code = SparseCode(torch.zeros(2, call.k, dtype=torch.int32), torch.zeros(2, call.k), torch.zeros(2))
     with pytest.raises(Enough):
-        matching_pursuit_triton.run(call, None)
+        matching_pursuit_triton.replay(call, code, 3) if name == REPLAY else matching_pursuit_triton.run(call, None)
     return compiled(kernel, recorder, arch)
 
 
@@ -382,10 +404,10 @@ def test_compiles_for_a_gpu_without_spills(
 @elsewhere
 @pytest.mark.skipif(cuobjdump() is None, reason="there is no cuobjdump")
 @pytest.mark.parametrize("width", [300, *(pytest.param(width, marks=pytest.mark.slow) for width in (16, 64, 2304))])
-def test_forms_add_up_in_one_order(width: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_forms_and_replays_add_up_in_one_order(width: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("triton")
     orders = set()
-    for name in (GRAM, RESIDUALS):
+    for name in (GRAM, RESIDUALS, REPLAY):
         with monkeypatch.context() as patch:
             made = compiled_call(name, imagined(width, 67, 5, "mp", gram=name == GRAM), 90, patch, tmp_path)
         orders |= made.sums(matching_pursuit_triton.power(width))

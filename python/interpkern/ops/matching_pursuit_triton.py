@@ -8,6 +8,7 @@ import torch
 from interpkern import gpu
 from interpkern.ops.gram import MAX_GRAM_ATOMS, gram_pays, prepared_on_gpu
 from interpkern.ops.gram_stores import ROOM
+from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress
 from interpkern.reference.matching_pursuit import Picks, Prepared, Problem
 
@@ -75,6 +76,29 @@ def run(problem: Problem, progress: Progress | None) -> Picks:
         if progress:
             progress(done, len(problem.x))
     return picks
+
+
+def replay(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
+    """Tell which codes over the first `known` atoms the others may change, (N,) bool."""
+    from interpkern.kernels.matching_pursuit import path_changes
+
+    device, atoms = problem.x.device, prepared_on_gpu(problem, products=False).rows
+    paths = code.indices.to(device).contiguous()
+    changed = torch.empty(len(paths), dtype=torch.uint8, device=device)
+    for start in range(0, len(paths), MOST_ROWS):
+        window = slice(start, start + MOST_ROWS)
+        x, _ = scaled(problem.x[window], atoms.shape[1])
+        programs = min(len(x), PROGRAMS * gpu.multiprocessors(device))
+        matrices, vectors, _ = _own(problem, programs, 0, device)
+        sizes = (len(x), known, len(problem.atoms), atoms.shape[1], problem.k, slots(problem))
+        with gpu.on(device):
+            path_changes[(programs,)](
+                x, atoms, paths[window], changed[window], matrices, vectors, limits(problem), *sizes,
+                ORTHOGONAL=problem.method == "omp", IN_ORDER=problem.method != "mp_refit",
+                NONNEGATIVE=problem.nonnegative, **_sides(problem, atoms.shape[1]), **COMPILER,
+            )  # fmt: skip
+        gpu.wait(device)
+    return changed.bool()
 
 
 def _pursue(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
