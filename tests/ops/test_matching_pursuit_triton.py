@@ -335,13 +335,14 @@ def cut(numbers: torch.Tensor, bits: int) -> torch.Tensor:
     return (numbers.view(torch.int32) & -(1 << bits)).view(torch.float32)
 
 
-GRAM, RESIDUALS, REPLAY = "pursue_on_gram", "pick_from_peaks", "path_changes"
+GRAM, RESIDUALS, FINISH, REPLAY = "pursue_on_gram", "pick_from_peaks", "finish_codes", "path_changes"
 COMPILED = [
     ("products", imagined(33, 67, 5, "mp")),
     ("peaks", imagined(33, 67, 5, "mp", gram=False)),
     (GRAM, imagined(33, 67, 5, "omp")),
     ("refit", imagined(33, 67, 5, "mp_refit")),
     (REPLAY, imagined(33, 67, 5, "omp")),
+    (FINISH, imagined(33, 67, 5, "omp", gram=False)),
 ]
 LARGEST = [
     (GRAM, imagined(768, 32_768, 32, "mp")),
@@ -369,7 +370,7 @@ def compiled_call(name: str, call: Problem, arch: int, monkeypatch: pytest.Monke
     monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
     recorder, kernel = Recorder(), None
     for module, names in (
-        (matching_pursuit, (GRAM, RESIDUALS, REPLAY, "refit")),
+        (matching_pursuit, (GRAM, RESIDUALS, FINISH, REPLAY, "refit")),
         (matching_pursuit_products, ("products", "peaks")),
     ):
         for other in names:

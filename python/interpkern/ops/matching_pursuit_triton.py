@@ -184,23 +184,23 @@ def _pursue_residuals(problem: Problem, prepared: Prepared, chunk: Chunk) -> Non
     matrices, vectors, _ = _own(problem, rows, 0, device)
     least = limits(problem)
 
-    def pick(step: int, *, last: bool) -> None:
-        kernels.pick_from_peaks[(rows,)](
-            chunk.x, chunk.units, residuals, rounded, made, tops, places, seconds, prepared.rows, *chunk.picks,
-            matrices, vectors, least, step, count, width, blocks, problem.k, slots(problem),
-            **_kind(problem), LAST=last, BLOCKS=power(blocks), ATOMS=ATOMS, **_sides(problem, width),
-            **COMPILER,
-        )  # fmt: skip
-
+    picks = (prepared.rows, chunk.picks.indices, chunk.picks.coefficients)
     for step in range(problem.k):
         products.peaks[_tiles(rows, count)](
             rounded, prepared.rows, tops, places, seconds, rows, count, width, blocks, 1.0,
             NONNEGATIVE=problem.nonnegative, **tile_options(problem),
         )  # fmt: skip
-        pick(step, last=False)
+        kernels.pick_from_peaks[(rows,)](
+            chunk.x, chunk.units, residuals, rounded, made, tops, places, seconds, *picks, matrices, vectors, least,
+            step, count, width, blocks, problem.k, slots(problem),
+            **_kind(problem), BLOCKS=power(blocks), ATOMS=ATOMS, **_sides(problem, width), **COMPILER,
+        )  # fmt: skip
         if not bool((made > step).any()):
             break
-    pick(problem.k, last=True)
+    kernels.finish_codes[(rows,)](
+        chunk.x, chunk.units, residuals, made, *picks, chunk.picks.residual_norm, vectors,
+        width, problem.k, slots(problem), ORTHOGONAL=problem.method == "omp", **_sides(problem, width), **COMPILER,
+    )  # fmt: skip
 
 
 def _refit(problem: Problem, prepared: Prepared, chunk: Chunk, path: torch.Tensor) -> None:
