@@ -6,7 +6,7 @@ import pytest
 
 from interpkern import gpu, native
 from interpkern.ops.matching_pursuit_backends import BACKENDS
-from tests.triton_races import watched
+from tests.interpreted_triton import watched
 
 CPU_IS_THERE = next(known for known in BACKENDS if known.name == "cpu").why_not(None) is None
 RUNS = ["reference", *(f"cpu {isa}" for isa in native.load("_cpu").isas() if CPU_IS_THERE)]

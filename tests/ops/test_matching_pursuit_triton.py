@@ -1,14 +1,10 @@
 """The Triton kernels of `matching_pursuit` and of decoding: interpreted on the CPU, and compiled for GPUs elsewhere."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 from torch.nn.functional import embedding_bag, normalize
@@ -20,7 +16,8 @@ from interpkern.ops import gram as grams
 from interpkern.ops import gram_stores, matching_pursuit_triton, sparse_code_triton
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.reference.matching_pursuit import Picks, Prepared, Problem
-from tests import triton_races
+from tests import interpreted_triton
+from tests.interpreted_triton import elsewhere, interpreted
 from tests.offline_triton import Compiled, Enough, Recorder, compiled
 from tests.ops.emulated import SHARED_BYTES
 from tests.ops.pursuits import (
@@ -42,24 +39,7 @@ from tests.ops.pursuits import (
     within,
 )
 
-interpreted = pytest.mark.skipif(not gpu.interpreting(), reason="runs in a process with TRITON_INTERPRET=1")
-elsewhere = pytest.mark.skipif(gpu.interpreting(), reason="this process is the interpreter's")
 FIELDS = ("indices", "coefficients", "residual_norm")
-
-
-@elsewhere
-def test_the_interpreter_agrees() -> None:
-    triton = pytest.importorskip("triton")
-    if triton.__version__ < "3.7" and numpy.__version__ >= "2.4":
-        pytest.skip("the interpreter of Triton 3.6 breaks on NumPy 2.4")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    options = ("-q", "-o", "addopts=", "-p", "no:cacheprovider", "-k", "interpreted")
-    command = [sys.executable, "-m", "pytest", *options, __file__]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    summary = done.stdout.splitlines()[-1]
-    assert "33 passed" in summary
-    assert "skipped" not in summary
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +93,7 @@ def test_interpreted_tiles_lanes_and_copies(method: str, monkeypatch: pytest.Mon
     copies = torch.cat([atoms, atoms.flip(0), -atoms])
     plain, wide = run(x, atoms, 2, method=method), both_forms(x, copies, 2, method=method)
     monkeypatch.setattr(matching_pursuit_triton, "TILE", 64)
-    monkeypatch.setattr(triton_races, "THREADS", 64)
+    monkeypatch.setattr(interpreted_triton, "THREADS", 64)
     narrow = run(x, copies, 2, method=method, gram=interpkern.Gram(copies))
     assert torch.equal(plain.indices, wide.indices)
     assert same_bits(wide, narrow)

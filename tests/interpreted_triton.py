@@ -1,11 +1,17 @@
-"""What Triton's interpreter hides: threads of a program that meet in memory with no barrier between them."""
+"""Triton's interpreter, and what it hides: threads of a program that meet in memory with no barrier between them."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy
+import pytest
+
+from interpkern import gpu
+
+interpreted = pytest.mark.skipif(not gpu.interpreting(), reason="runs in a process with TRITON_INTERPRET=1")
+elsewhere = pytest.mark.skipif(gpu.interpreting(), reason="this process is the interpreter's")
 
 THREADS = 256
 """Of the largest programs. Of fewer numbers than threads, many threads read what one of them writes."""
@@ -28,6 +34,7 @@ class Races:
 
     def launch(self) -> None:
         """A new grid."""
+        self.modules: set[str] = set()
         self._readers: dict[int, int] = {}
         self._writers: dict[int, int] = {}
         self.enter(0)
@@ -87,12 +94,15 @@ def _differ(a: Any, b: Any) -> bool:
 @contextmanager
 def watched() -> Iterator[Races]:
     """Follow all kernels that are interpreted meanwhile."""
+    from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.interpreter import InterpreterBuilder as Builder
 
     races = Races()
-    names = ("create_masked_load", "create_masked_store", "create_barrier", "set_grid_idx", "set_grid_dim")
-    before = {name: getattr(Builder, name) for name in names}
+    with _replaced(Builder, _hooks(races, vars(Builder).copy())), _replaced(InterpretedFunction, _quick(races)):
+        yield races
 
+
+def _hooks(races: Races, before: dict[str, Any]) -> dict[str, Callable[..., Any]]:
     def load(self: Any, ptrs: Any, mask: Any, *rest: Any) -> Any:
         loaded = before["create_masked_load"](self, ptrs, mask, *rest)
         races.load(ptrs.data[mask.data], loaded.data[mask.data])
@@ -113,10 +123,33 @@ def watched() -> Iterator[Races]:
         races.launch()
         before["set_grid_dim"](self, *sides)
 
+    names = ("create_masked_load", "create_masked_store", "create_barrier", "set_grid_idx", "set_grid_dim")
+    return dict(zip(names, (load, store, barrier, enter, launch), strict=True))
+
+
+def _quick(races: Races) -> dict[str, Callable[..., Any]]:
+    """Calls of helpers that look through the language once a launch, not every time, which takes half of all time."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    slow = InterpretedFunction.__call__
+
+    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        module = self.fn.__globals__["__name__"]
+        if module in races.modules:
+            return self.rewrite()(*arguments, **keywords)
+        races.modules.add(module)
+        return slow(self, *arguments, **keywords)
+
+    return {"__call__": call}
+
+
+@contextmanager
+def _replaced(owner: type, new: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    before = {name: getattr(owner, name) for name in new}
     try:
-        for name, new in zip(names, (load, store, barrier, enter, launch), strict=True):
-            setattr(Builder, name, new)
-        yield races
+        for name, function in new.items():
+            setattr(owner, name, function)
+        yield
     finally:
-        for name in names:
-            setattr(Builder, name, before[name])
+        for name, function in before.items():
+            setattr(owner, name, function)

@@ -1,12 +1,34 @@
-"""Does the follower of interpreted kernels see a missing barrier?"""
+"""The Triton kernels in Triton's interpreter, which is a process of its own, and the eye on their barriers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
 
-from tests.triton_races import THREADS, Races
+from tests.interpreted_triton import THREADS, Races, elsewhere
+
+FILES = ("test_memorise_triton.py", "test_matching_pursuit_triton.py")
 
 FEW, ALL = numpy.arange(8), numpy.arange(THREADS)
 VALUES = numpy.arange(THREADS)
+
+
+@elsewhere
+def test_the_interpreter_agrees() -> None:
+    triton = pytest.importorskip("triton")
+    if triton.__version__ < "3.7" and numpy.__version__ >= "2.4":
+        pytest.skip("the interpreter of Triton 3.6 breaks on NumPy 2.4")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    options = ("-q", "-o", "addopts=", "-p", "no:cacheprovider", "-k", "interpreted")
+    command = [sys.executable, "-m", "pytest", *options, *FILES]
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    summary = done.stdout.splitlines()[-1]
+    assert "41 passed" in summary
+    assert "skipped" not in summary
 
 
 def loaded(races: Races, places: numpy.ndarray) -> None:
