@@ -49,7 +49,7 @@ class Compiled:
 
     shared_bytes: int
     usage: Kernel
-    ttgir: str
+    ttgir: str = field(repr=False)
 
     def sums(self, numbers: int) -> set[str]:
         """How float64 vectors of a size are spread over threads where they are added up: the order of their sums."""

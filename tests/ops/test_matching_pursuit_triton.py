@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import embedding_bag, normalize
 
 import interpkern
-from benchmarks.kernel_resources import cuobjdump
+from benchmarks.kernel_resources import ARCHITECTURES, blocks_per_multiprocessor, cuobjdump
 from interpkern import gpu
 from interpkern.ops import gram as grams
 from interpkern.ops import gram_stores, matching_pursuit_triton, sparse_code_triton
@@ -312,6 +312,8 @@ COMPILED = [
 ]
 LARGEST = [
     (GRAM, imagined(768, 32_768, 32, "mp")),
+    (GRAM, imagined(1024, 300, 40, "mp", nonnegative=True)),
+    (GRAM, imagined(4096, 300, 40, "mp")),
     (GRAM, imagined(4096, 16_384, 128, "omp")),
     (GRAM, imagined(4096, 300, 128, "omp", nonnegative=True)),
     (RESIDUALS, imagined(4096, 300, 128, "omp", nonnegative=True, gram=False)),
@@ -351,6 +353,11 @@ def compiled_call(name: str, call: Problem, arch: int, monkeypatch: pytest.Monke
     return compiled(kernel, recorder, arch)
 
 
+def programs_at_once(made: Compiled, arch: int) -> int:
+    machine, threads = ARCHITECTURES[f"sm_{arch}"], 32 * matching_pursuit_triton.COMPILER["num_warps"]
+    return blocks_per_multiprocessor(machine, made.usage.registers, threads, made.shared_bytes)
+
+
 def assert_no_spills(made: Compiled, arch: int) -> None:
     assert made.usage.stack == made.usage.local == 0, made.usage
     assert made.shared_bytes <= SHARED_BYTES[f"sm_{arch}"]
@@ -373,7 +380,9 @@ def test_compiles_for_a_gpu_without_spills(
 
 @elsewhere
 @pytest.mark.skipif(cuobjdump() is None, reason="there is no cuobjdump")
-@pytest.mark.parametrize("width", [300, *(pytest.param(width, marks=pytest.mark.slow) for width in (16, 64, 2304))])
+@pytest.mark.parametrize(
+    "width", [300, *(pytest.param(width, marks=pytest.mark.slow) for width in (16, 64, 1024, 2304))]
+)
 def test_forms_and_replays_add_up_in_one_order(width: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("triton")
     orders = set()
@@ -381,6 +390,7 @@ def test_forms_and_replays_add_up_in_one_order(width: int, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             made = compiled_call(name, imagined(width, 67, 5, "mp", gram=name == GRAM), 90, patch, tmp_path)
         assert_no_spills(made, 90)
+        assert programs_at_once(made, 90) >= (matching_pursuit_triton.PROGRAMS if width <= 1024 else 1)
         orders |= made.sums(matching_pursuit_triton.power(width))
     assert len(orders) == 1
 

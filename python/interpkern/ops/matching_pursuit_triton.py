@@ -23,9 +23,11 @@ PROGRAMS = 2
 """Programs for each multiprocessor; each pursues one sample after the other."""
 TILE = 2048
 """Correlations that a program has in registers at a time."""
-COMPILER = {"num_warps": 8, "maxnreg": 255, "enable_fp_fusion": False}
-"""Without a word about its registers, the assembler of sm_90 stops at half as many, and spills. Where the compiler
-chooses which products it adds without rounding them, it may choose otherwise in the other form."""
+COMPILER = {"num_warps": 8, "enable_fp_fusion": False}
+"""Where the compiler chooses which products it adds without rounding them, it may choose otherwise in another form."""
+REGISTERS, MOST_REGISTERS, NARROW = 128, 255, 1024
+"""Of a thread: so few that PROGRAMS fit, where D is at most NARROW and there are no least squares; else as many as it
+takes. Without a word about them, the assembler of sm_90 stops at half as many as there may be, and spills."""
 PRODUCT_ERROR, SUM_ERROR = 2.0**-17, 2.0**-24
 """Of a product of a sample with an atom, relative to the sample: half of it for what three products in TF32 leave out
 of one in float32, half for sums of DEPTH numbers by tensor cores; and for each sum of these."""
@@ -95,7 +97,8 @@ def replay(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
             path_changes[(programs,)](
                 x, atoms, paths[window], changed[window], matrices, vectors, limits(problem), *sizes,
                 ORTHOGONAL=problem.method == "omp", IN_ORDER=problem.method != "mp_refit",
-                NONNEGATIVE=problem.nonnegative, **_sides(problem, atoms.shape[1]), **COMPILER,
+                NONNEGATIVE=problem.nonnegative, **_sides(problem, atoms.shape[1]),
+                **compiler_options(atoms.shape[1], fits=problem.method == "omp"),
             )  # fmt: skip
         gpu.wait(device)
     return changed.bool()
@@ -166,7 +169,7 @@ def _pursue_on_gram(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
     kernels.pursue_on_gram[(programs,)](
         chunk.x, chunk.units, correlations, prepared.rows, prepared.products, *chunk.picks,
         *_own(problem, programs, width, chunk.x.device), limits(problem), *sizes,
-        **_kind(problem), TILE=TILE, **_sides(problem, width), **COMPILER,
+        **_kind(problem), TILE=TILE, **_sides(problem, width), **compiler_options(width, fits=problem.method == "omp"),
     )  # fmt: skip
 
 
@@ -185,6 +188,7 @@ def _pursue_residuals(problem: Problem, prepared: Prepared, chunk: Chunk) -> Non
     least = limits(problem)
 
     picks = (prepared.rows, chunk.picks.indices, chunk.picks.coefficients)
+    options = compiler_options(width, fits=problem.method == "omp")
     for step in range(problem.k):
         products.peaks[_tiles(rows, count)](
             rounded, prepared.rows, tops, places, seconds, rows, count, width, blocks, 1.0,
@@ -193,13 +197,13 @@ def _pursue_residuals(problem: Problem, prepared: Prepared, chunk: Chunk) -> Non
         kernels.pick_from_peaks[(rows,)](
             chunk.x, chunk.units, residuals, rounded, made, tops, places, seconds, *picks, matrices, vectors, least,
             step, count, width, blocks, problem.k, slots(problem),
-            **_kind(problem), BLOCKS=power(blocks), ATOMS=ATOMS, **_sides(problem, width), **COMPILER,
+            **_kind(problem), BLOCKS=power(blocks), ATOMS=ATOMS, **_sides(problem, width), **options,
         )  # fmt: skip
         if not bool((made > step).any()):
             break
     kernels.finish_codes[(rows,)](
         chunk.x, chunk.units, residuals, made, *picks, chunk.picks.residual_norm, vectors,
-        width, problem.k, slots(problem), ORTHOGONAL=problem.method == "omp", **_sides(problem, width), **COMPILER,
+        width, problem.k, slots(problem), ORTHOGONAL=problem.method == "omp", **_sides(problem, width), **options,
     )  # fmt: skip
 
 
@@ -212,7 +216,7 @@ def _refit(problem: Problem, prepared: Prepared, chunk: Chunk, path: torch.Tenso
     kernels.refit[(programs,)](
         chunk.x, chunk.units, prepared.rows, path, *chunk.picks, matrices, vectors, limits(problem),
         rows, width, problem.k, slots(problem),
-        NONNEGATIVE=problem.nonnegative, **_sides(problem, width), **COMPILER,
+        NONNEGATIVE=problem.nonnegative, **_sides(problem, width), **compiler_options(width, fits=True),
     )  # fmt: skip
 
 
@@ -225,6 +229,11 @@ def tile_options(problem: Problem) -> dict[str, Any]:
     precision = "tf32x3" if problem.precision == "exact" else "tf32"
     sides = {"ROWS": ROWS, "ATOMS": ATOMS, "DEPTH": DEPTH}
     return {"PRECISION": precision, **sides, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": False}
+
+
+def compiler_options(width: int, *, fits: bool) -> dict[str, int]:
+    """How kernels of one sample a program are compiled, with or without least squares."""
+    return {**COMPILER, "maxnreg": REGISTERS if width <= NARROW and not fits else MOST_REGISTERS}
 
 
 def _kind(problem: Problem) -> dict[str, bool]:
