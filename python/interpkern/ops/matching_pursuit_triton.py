@@ -98,7 +98,7 @@ def replay(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
                 x, atoms, paths[window], changed[window], matrices, vectors, limits(problem), *sizes,
                 ORTHOGONAL=problem.method == "omp", IN_ORDER=problem.method != "mp_refit",
                 NONNEGATIVE=problem.nonnegative, **_sides(problem, atoms.shape[1]),
-                **compiler_options(atoms.shape[1], fits=problem.method == "omp"),
+                **compiler_options(atoms.shape[1], least_squares=problem.method == "omp"),
             )  # fmt: skip
         gpu.wait(device)
     return changed.bool()
@@ -169,7 +169,8 @@ def _pursue_on_gram(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
     kernels.pursue_on_gram[(programs,)](
         chunk.x, chunk.units, correlations, prepared.rows, prepared.products, *chunk.picks,
         *_own(problem, programs, width, chunk.x.device), limits(problem), *sizes,
-        **_kind(problem), TILE=TILE, **_sides(problem, width), **compiler_options(width, fits=problem.method == "omp"),
+        **_kind(problem), TILE=TILE, **_sides(problem, width),
+        **compiler_options(width, least_squares=problem.method == "omp"),
     )  # fmt: skip
 
 
@@ -188,7 +189,7 @@ def _pursue_residuals(problem: Problem, prepared: Prepared, chunk: Chunk) -> Non
     least = limits(problem)
 
     picks = (prepared.rows, chunk.picks.indices, chunk.picks.coefficients)
-    options = compiler_options(width, fits=problem.method == "omp")
+    options = compiler_options(width, least_squares=problem.method == "omp")
     for step in range(problem.k):
         products.peaks[_tiles(rows, count)](
             rounded, prepared.rows, tops, places, seconds, rows, count, width, blocks, 1.0,
@@ -216,7 +217,7 @@ def _refit(problem: Problem, prepared: Prepared, chunk: Chunk, path: torch.Tenso
     kernels.refit[(programs,)](
         chunk.x, chunk.units, prepared.rows, path, *chunk.picks, matrices, vectors, limits(problem),
         rows, width, problem.k, slots(problem),
-        NONNEGATIVE=problem.nonnegative, **_sides(problem, width), **compiler_options(width, fits=True),
+        NONNEGATIVE=problem.nonnegative, **_sides(problem, width), **compiler_options(width, least_squares=True),
     )  # fmt: skip
 
 
@@ -231,9 +232,9 @@ def tile_options(problem: Problem) -> dict[str, Any]:
     return {"PRECISION": precision, **sides, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": False}
 
 
-def compiler_options(width: int, *, fits: bool) -> dict[str, int]:
-    """How kernels of one sample a program are compiled, with or without least squares."""
-    return {**COMPILER, "maxnreg": REGISTERS if width <= NARROW and not fits else MOST_REGISTERS}
+def compiler_options(width: int, *, least_squares: bool) -> dict[str, int]:
+    """How kernels of one sample a program are compiled."""
+    return {**COMPILER, "maxnreg": REGISTERS if width <= NARROW and not least_squares else MOST_REGISTERS}
 
 
 def _kind(problem: Problem) -> dict[str, bool]:
