@@ -1,4 +1,4 @@
-"""Least squares of one sample on its support, in float64, with a barrier wherever one thread reads what another wrote.
+"""Least squares of one sample on its support, in float64, with a barrier between the threads that share a number.
 
 The inverse of the Cholesky factor grows by a row an atom. Non-negative: that of the atoms whose coefficients are above
 0, by Lawson and Hanson's active set; it is grown anew where an atom leaves.
@@ -109,7 +109,9 @@ def _solved(inverse, k, order, free, target, shares, out, K: tl.constexpr):
     tl.debug_barrier()
     tl.store(out + places, solution, mask=at < free)
     tl.debug_barrier()
-    return tl.load(out + at, mask=at < k, other=0.0)
+    by_slot = tl.load(out + at, mask=at < k, other=0.0)
+    tl.debug_barrier()
+    return by_slot
 
 
 @triton.jit

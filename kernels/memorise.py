@@ -26,21 +26,16 @@ def _log_of_one_plus(x):
 
 
 @triton.jit
-def _adam(weight, first, second, gradient, rate, decay, inverse_root, beta1, beta2, rest1, rest2, eps):
-    first = beta1 * first + rest1 * gradient
-    second = beta2 * second + rest2 * gradient * gradient
-    weight = weight * decay - rate * first / (tl.sqrt(second) * inverse_root + eps)
-    return weight, first, second
-
-
-@triton.jit
-def _update(place, mask, weights, firsts, seconds, gradient, rate, decay, inverse_root, b1, b2, rest1, rest2, eps):
+def _update(place, mask, weights, firsts, seconds, gradient, rate, adam):
     """Adam on numbers in memory, with a barrier between all reads and the first write."""
+    decay, inverse_root, beta1, beta2, rest1, rest2, eps = adam
     weight = tl.load(weights + place, mask=mask, other=0.0)
     first = tl.load(firsts + place, mask=mask, other=0.0)
     second = tl.load(seconds + place, mask=mask, other=0.0)
     tl.debug_barrier()
-    weight, first, second = _adam(weight, first, second, gradient, rate, decay, inverse_root, b1, b2, rest1, rest2, eps)
+    first = beta1 * first + rest1 * gradient
+    second = beta2 * second + rest2 * gradient * gradient
+    weight = weight * decay - rate * first / (tl.sqrt(second) * inverse_root + eps)
     tl.store(weights + place, weight, mask=mask)
     tl.store(firsts + place, first, mask=mask)
     tl.store(seconds + place, second, mask=mask)
@@ -87,6 +82,46 @@ def _power(squares, model, t):
         power *= tl.where(bits & 1 == 1, tl.load(squares + place), 1.0)
         bits, place = bits >> 1, place + 1
     return power
+
+
+@triton.jit
+def _rates(t, model, lr, schedule, last_factor, weight_decay, readout_lr_scale, squares1, squares2):
+    """Of update t: what first moments are multiplied by, that of the readout, the decay, and what roots are."""
+    rest1, rest2 = 1 - _power(squares1, model, t + 1), 1 - _power(squares2, model, t + 1)
+    lr_now = tl.load(lr + model) * tl.load(schedule + tl.minimum(t, last_factor))
+    rate = lr_now.to(tl.float32) / rest1.to(tl.float32)
+    readout_rate = (lr_now * readout_lr_scale).to(tl.float32) / rest1.to(tl.float32)
+    decay = (1 - lr_now * tl.load(weight_decay + model)).to(tl.float32)
+    return rate, readout_rate, decay, 1.0 / tl.sqrt(rest2.to(tl.float32))
+
+
+@triton.jit
+def _count_where(facts, in_facts):
+    return tl.sum(tl.sum(tl.where(in_facts & facts, 1, 0), 1), 0)
+
+
+@triton.jit
+def _mean_loss(right_by, in_facts, facts: tl.constexpr):
+    """Nats per fact."""
+    size = tl.where(right_by < 0.0, -right_by, right_by)
+    nats = tl.where(right_by > 0.0, 0.0, -right_by) + _log_of_one_plus(tl.exp(-size))
+    return tl.sum(tl.sum(tl.where(in_facts, nats, 0.0), 1), 0) / facts
+
+
+@triton.jit
+def _through_tokens(E, first_E, second_E, S, start, count, U, readout, W_now, rate, adam, h, d, in_hidden, in_width,
+                    tokens: tl.constexpr, D: tl.constexpr, TRAIN: tl.constexpr):  # fmt: skip
+    """Adds S[j, t] E[t, d] to U and S[j, t] to a sum of its own, over all t, and trains E."""
+    active = tl.zeros([h.shape[0]], tl.float32)
+    for token in range(count):
+        s = tl.load(S + h * tokens + token, mask=in_hidden, other=0.0)
+        at = start + token * D + d
+        U += s[:, None] * tl.load(E + at, mask=in_width, other=0.0)
+        active += s
+        if TRAIN:
+            gradient = tl.sum((readout * s)[:, None] * W_now, 0)
+            _update(at, in_width, E, first_E, second_E, gradient, rate, adam)
+    return U, active
 
 
 @triton.jit(do_not_specialize=["last_factor", "logs", "models", "steps", "until"])
@@ -136,20 +171,15 @@ def train(
             right_by = tl.where(is_one, z, -z)
             solved = False
             if STOP:
-                is_wrong = tl.where(is_one, ~(z > margin), ~(z <= -margin))
-                solved = tl.sum(tl.sum(tl.where(in_facts & is_wrong, 1, 0), 1), 0) == 0
+                solved = _count_where(tl.where(is_one, ~(z > margin), ~(z <= -margin)), in_facts) == 0
             if (made == tl.load(logged_steps + next_log)) | solved:
-                size = tl.where(right_by < 0.0, -right_by, right_by)
-                nats = tl.where(right_by > 0.0, 0.0, -right_by) + _log_of_one_plus(tl.exp(-size))
-                mean = tl.sum(tl.sum(tl.where(in_facts, nats, 0.0), 1), 0) / facts
-                last_log = next_log + 1
+                mean, last_log = _mean_loss(right_by, in_facts, facts), next_log + 1
                 if solved:
                     last_log = logs
                 for i in range(next_log, last_log):
                     tl.store(loss + model * logs + i, mean)
                 next_log += 1
-                is_wrong = tl.where(is_one, ~(z > 0.0), ~(z <= 0.0))
-                tl.store(correct + model, R * C - tl.sum(tl.sum(tl.where(in_facts & is_wrong, 1, 0), 1), 0))
+                tl.store(correct + model, R * C - _count_where(tl.where(is_one, ~(z > 0.0), ~(z <= 0.0)), in_facts))
             if solved | (made == steps):
                 tl.store(finished + model, 1)
                 tl.store(step + model, taken + made)
@@ -157,48 +187,29 @@ def train(
             else:
                 error = 1.0 / (facts * (1.0 + tl.exp(right_by)))
                 g = tl.where(in_facts, tl.where(is_one, -error, error), 0.0)
-                t = taken + made
-                power1, power2 = _power(squares1, model, t + 1), _power(squares2, model, t + 1)
-                lr_now = tl.load(lr + model) * tl.load(schedule + tl.minimum(t, last_factor))
-                rate = lr_now.to(tl.float32) / (1 - power1).to(tl.float32)
-                readout_rate = (lr_now * readout_lr_scale).to(tl.float32) / (1 - power1).to(tl.float32)
-                inverse_root = 1.0 / tl.sqrt((1 - power2).to(tl.float32))
-                decay = (1 - lr_now * tl.load(weight_decay + model)).to(tl.float32)
-
+                rate, readout_rate, decay, inverse_root = _rates(
+                    taken + made, model, lr, schedule, last_factor, weight_decay, readout_lr_scale, squares1, squares2
+                )
+                adam = (decay, inverse_root, b1, b2, rest1, rest2, small)
                 _masked_sums(g, A, N, SA, SB, hidden, a, b, in_rows, in_columns, tokens)
                 tl.debug_barrier()
                 U = tl.zeros([HIDDEN, WIDTH], tl.float32)
-                active = tl.zeros([HIDDEN], tl.float32)
                 place = weights + h[:, None] * D + d
                 W_now = tl.load(W + place, mask=in_weights, other=0.0)
-                for token in range(row_count):
-                    s = tl.load(SA + h * tokens + token, mask=in_hidden, other=0.0)
-                    at = rows + token * D + d
-                    U += s[:, None] * tl.load(E1 + at, mask=in_width, other=0.0)
-                    active += s
-                    if TRAIN_E1:
-                        _update(at, in_width, E1, first_E1, second_E1, tl.sum((readout * s)[:, None] * W_now, 0),
-                                rate, decay, inverse_root, b1, b2, rest1, rest2, small)  # fmt: skip
-                for token in range(column_count):
-                    s = tl.load(SB + h * tokens + token, mask=in_hidden, other=0.0)
-                    at = columns + token * D + d
-                    U += s[:, None] * tl.load(E2 + at, mask=in_width, other=0.0)
-                    if TRAIN_E2:
-                        _update(at, in_width, E2, first_E2, second_E2, tl.sum((readout * s)[:, None] * W_now, 0),
-                                rate, decay, inverse_root, b1, b2, rest1, rest2, small)  # fmt: skip
+                U, active = _through_tokens(E1, first_E1, second_E1, SA, rows, row_count, U, readout, W_now, rate,
+                                            adam, h, d, in_hidden, in_width, tokens, D, TRAIN_E1)  # fmt: skip
+                U, _ = _through_tokens(E2, first_E2, second_E2, SB, columns, column_count, U, readout, W_now, rate,
+                                       adam, h, d, in_hidden, in_width, tokens, D, TRAIN_E2)  # fmt: skip
                 of_readout = tl.sum(U * W_now, 1) + bias * active
                 if TRAIN_W:
-                    _update(place, in_weights, W, first_W, second_W, readout[:, None] * U,
-                            rate, decay, inverse_root, b1, b2, rest1, rest2, small)  # fmt: skip
+                    _update(place, in_weights, W, first_W, second_W, readout[:, None] * U, rate, adam)
                 if TRAIN_C:
-                    _update(units + h, in_hidden, c, first_c, second_c, readout * active,
-                            rate, decay, inverse_root, b1, b2, rest1, rest2, small)  # fmt: skip
+                    _update(units + h, in_hidden, c, first_c, second_c, readout * active, rate, adam)
                 if TRAIN_R:
-                    _update(units + h, in_hidden, r, first_r, second_r, of_readout,
-                            readout_rate, decay, inverse_root, b1, b2, rest1, rest2, small)  # fmt: skip
+                    _update(units + h, in_hidden, r, first_r, second_r, of_readout, readout_rate, adam)
                 if TRAIN_C_OUT:
-                    _update(model, True, c_out, first_c_out, second_c_out, tl.sum(tl.sum(g, 1), 0),
-                            readout_rate, decay, inverse_root, b1, b2, rest1, rest2, small)  # fmt: skip
+                    of_output = tl.sum(tl.sum(g, 1), 0)
+                    _update(model, True, c_out, first_c_out, second_c_out, of_output, readout_rate, adam)
                 made += 1
                 go = (made < until) | (until == steps)
             tl.debug_barrier()  # what was written is read next

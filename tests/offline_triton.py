@@ -1,5 +1,6 @@
 """Triton kernels compiled for GPUs that are not here, with the arguments of a real call."""
 
+import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ POINTERS = {
     torch.int32: "*i32",
     torch.uint8: "*u8",
 }
-OPTIONS = ("num_warps", "num_stages", "maxnreg")
+OPTIONS = ("num_warps", "num_stages", "maxnreg", "enable_fp_fusion")
 
 
 class Enough(Exception):
@@ -48,6 +49,12 @@ class Compiled:
 
     shared_bytes: int
     usage: Kernel
+    ttgir: str = field(repr=False)
+
+    def sums(self, numbers: int) -> set[str]:
+        """How float64 vectors of a size are spread over threads where they are added up: the order of their sums."""
+        layouts = dict(re.findall(r"^(#\w+) = (.*)$", self.ttgir, re.MULTILINE))
+        return {layouts[name] for name in re.findall(rf"}}\) : \(tensor<{numbers}xf64, (#\w+)>\)", self.ttgir)}
 
 
 def compiled(kernel: Any, call: Recorder, arch: int) -> Compiled:
@@ -64,7 +71,7 @@ def compiled(kernel: Any, call: Recorder, arch: int) -> Compiled:
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(made.asm["cubin"])
-        return Compiled(made.metadata.shared, resource_usage(cubin)[0])
+        return Compiled(made.metadata.shared, resource_usage(cubin)[0], made.asm["ttgir"])
 
 
 def _ones(kernel: Any, call: Recorder) -> dict[str, int]:

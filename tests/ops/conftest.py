@@ -1,9 +1,12 @@
-"""The backends that the tests of `matching_pursuit` run on."""
+"""The backends that the tests of `matching_pursuit` run on, and an eye on what Triton's interpreter runs."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from interpkern import native
+from interpkern import gpu, native
 from interpkern.ops.matching_pursuit_backends import BACKENDS
+from tests.interpreted_triton import watched
 
 CPU_IS_THERE = next(known for known in BACKENDS if known.name == "cpu").why_not(None) is None
 RUNS = ["reference", *(f"cpu {isa}" for isa in native.load("_cpu").isas() if CPU_IS_THERE)]
@@ -24,3 +27,14 @@ def cpu(isa: str) -> str:
     if not CPU_IS_THERE:
         pytest.skip("the CPU kernel is not there")
     return "cpu"
+
+
+@pytest.fixture(autouse=True)
+def no_races() -> Iterator[None]:
+    """In no kernel that is interpreted do threads meet in memory without a barrier."""
+    if not gpu.interpreting():
+        yield
+        return
+    with watched() as races:
+        yield
+    assert not races.found

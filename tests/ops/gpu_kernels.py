@@ -32,19 +32,28 @@ class Kernel:
 
     def train(self, weights: Fields, tables: torch.Tensor, **changes: Any) -> Outcome:
         """`problems.train` on this kernel; what goes in and comes out lies on the CPU."""
-        there = Fields(*(part.to(self.device) for part in weights))
-        outcome = problems.train(there, tables, **{"backend": self.backend, **changes})
+        state = changes.pop("state", None)
+        there = None if state is None else moved(state, self.device)
+        settings = {"backend": self.backend, "state": there, **changes}
+        outcome = problems.train(fields_on(self.device, weights), tables, **settings)
         assert outcome.weights.W.device.type == self.device.type
         return on_cpu(outcome)
 
 
+def fields_on(device: torch.device, fields: Fields) -> Fields:
+    """The same on a device."""
+    return Fields(*(part.to(device) for part in fields))
+
+
+def moved(state: State, device: torch.device) -> State:
+    """The same on a device."""
+    return State(fields_on(device, state.first), fields_on(device, state.second), state.step.to(device))
+
+
 def on_cpu(outcome: Outcome) -> Outcome:
     """The same with its tensors on the CPU."""
-    weights, first, second = (
-        Fields(*(part.cpu() for part in fields))
-        for fields in (outcome.weights, outcome.state.first, outcome.state.second)
-    )
-    state = State(first, second, outcome.state.step.cpu())
+    cpu = torch.device("cpu")
+    weights, state = fields_on(cpu, outcome.weights), moved(outcome.state, cpu)
     loss, correct = outcome.loss.cpu(), outcome.correct.cpu()
     return Outcome(weights, state, loss, correct, outcome.logged_steps, outcome.backend)
 

@@ -20,7 +20,7 @@ OTHER_MACHINES = (
     PursuitMachine(products=False, shared_bytes=4_000, slots=5, thread_order=BACKWARD),
 )
 """What must not show in the bits."""
-EVERY = [*MACHINES, "cuda"]
+EVERY = [*MACHINES, "cuda", "triton"]
 
 
 def use_machine(machine: PursuitMachine, monkeypatch: pytest.MonkeyPatch) -> str:

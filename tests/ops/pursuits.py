@@ -53,6 +53,14 @@ def gaussian(samples: int, width: int, atoms: int, seed: int = 0) -> tuple[torch
     return x, normalize(torch.randn(atoms, width, generator=generator), dim=1)
 
 
+def with_one_massive_element(samples: int, width: int, atoms: int, power: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples, and 50 of the atoms, whose fourth element is `power` times what it was."""
+    x, rows = gaussian(samples, width, atoms, 1)
+    x[:, 3] *= power
+    rows[:50, 3] *= power
+    return x, normalize(rows, dim=1)
+
+
 def low_coherence(width: int) -> torch.Tensor:
     """(2 D, D) unit rows, the axes and a Hadamard basis: no two have a product above 1 / sqrt(D)."""
     hadamard = torch.ones(1, 1)
@@ -83,6 +91,13 @@ def pursue(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: Any) -> Spa
     return moved(code, torch.device("cpu"))
 
 
+def both_forms(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: Any) -> SparseCode:
+    """The code, once it has the same bits with the Gram and without."""
+    codes = [pursue(x, atoms, k, gram=Gram(atoms, products=kept), **settings) for kept in (True, False)]
+    assert same_bits(*codes)
+    return codes[0]
+
+
 def changed(x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int, **settings: Any) -> torch.Tensor:
     """`path_changes` where the backend's tensors are."""
     device = DEVICES.get(settings["backend"], torch.device("cpu"))
@@ -102,6 +117,11 @@ def pursue_in_float64(x: torch.Tensor, atoms: torch.Tensor, k: int, **settings: 
 def same_bits(a: SparseCode, b: SparseCode) -> bool:
     """Whether two codes agree to the last bit."""
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("indices", "coefficients", "residual_norm"))
+
+
+def rows_of(code: SparseCode, rows: slice | torch.Tensor) -> SparseCode:
+    """Some samples of a code."""
+    return SparseCode(code.indices[rows], code.coefficients[rows], code.residual_norm[rows])
 
 
 def picks(code: SparseCode) -> torch.Tensor:
@@ -214,3 +234,24 @@ def assert_picks_are_best(
     assert not (judged & (lost > allowed)).any(), f"a pick is worse than the best by {lost[judged].max():.1e} ||x||"
     stopped = picks(code) < code.indices.shape[1]
     assert (found.after[stopped] <= within("rounding level")).all()
+
+
+def assert_samples_keep_their_bits(
+    x: torch.Tensor, atoms: torch.Tensor, k: int, sizes: tuple[int, ...], **settings: Any
+) -> None:
+    """In three batches of each size, and in another order, as in one batch."""
+    whole = pursue(x, atoms, k, **settings)
+    for size in sizes:
+        for start in range(0, min(3 * size, len(x)), size):
+            part = slice(start, start + size)
+            assert same_bits(pursue(x[part], atoms, k, **settings), rows_of(whole, part))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    assert same_bits(pursue(x[order], atoms, k, **settings), rows_of(whole, order))
+
+
+def assert_fast_is_nearly_as_good(x: torch.Tensor, atoms: torch.Tensor, k: int, off: float, **settings: Any) -> None:
+    """By the variance left unexplained; its residual norms are right but for `off`."""
+    exact, fast = (pursue(x, atoms, k, precision=precision, **settings) for precision in ("exact", "fast"))
+    assert_well_formed(fast, len(x), k, len(atoms), settings.get("method", "mp"))
+    assert fvu(x, atoms, fast) == pytest.approx(fvu(x, atoms, exact), rel=within("FVU fast"))
+    assert ((norms(residual(x, atoms, fast)) - fast.residual_norm).abs() / norms(x)).max() <= off

@@ -1,45 +1,25 @@
 """The Triton kernel of `memorise`: under Triton's interpreter on the CPU, and compiled for GPUs that are not here."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 
 from benchmarks.kernel_resources import cuobjdump
-from interpkern import gpu
 from interpkern.ops import memorise_triton
 from interpkern.ops.memorise import fresh_state
 from interpkern.reference.memorise import Fields, Problem
+from tests.interpreted_triton import elsewhere, interpreted
 from tests.offline_triton import Enough, Recorder, compiled
 from tests.ops.emulated import SHARED_BYTES
 from tests.ops.gpu_kernels import Kernel
 from tests.ops.problems import PLAIN, problem, same_bits, select, train_in_float64
 from tests.tolerances import TOLERANCES
 
-interpreted = pytest.mark.skipif(not gpu.interpreting(), reason="runs in a process with TRITON_INTERPRET=1")
 KERNEL = Kernel("triton", torch.device("cpu"))
 LARGEST = (1, 64, 64, 64, 32)
 SIZES = ("models", "rows", "columns", "width", "hidden")
-
-
-@pytest.mark.skipif(gpu.interpreting(), reason="this process is the interpreter's")
-def test_the_interpreter_agrees() -> None:
-    triton = pytest.importorskip("triton")
-    if triton.__version__ < "3.7" and numpy.__version__ >= "2.4":
-        pytest.skip("the interpreter of Triton 3.6 breaks on NumPy 2.4")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    pytest_options = ("-o", "addopts=", "-p", "no:cacheprovider", "-k", "interpreted")
-    command = [sys.executable, "-m", "pytest", *pytest_options, __file__]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    summary = done.stdout.splitlines()[-1]
-    assert "8 passed" in summary
-    assert "skipped" not in summary
 
 
 @interpreted
@@ -138,7 +118,7 @@ def test_shapes_whose_tiles_do_not_fit_are_refused() -> None:
 COMPILED = [(1, 7, 5, 3, 9), (1, 32, 32, 16, 32), LARGEST, (1, 31, 33, 20, 50)]
 
 
-@pytest.mark.skipif(gpu.interpreting(), reason="this process is the interpreter's")
+@elsewhere
 @pytest.mark.skipif(cuobjdump() is None, reason="there is no cuobjdump")
 @pytest.mark.parametrize("arch", [80, 90])
 @pytest.mark.parametrize("shape", COMPILED)

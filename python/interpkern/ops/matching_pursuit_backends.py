@@ -76,6 +76,7 @@ def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tens
 
 REPLAYS: dict[str, Callable[[Problem, SparseCode, int], torch.Tensor]] = {
     "cuda": matching_pursuit_cuda.replay,
+    "triton": matching_pursuit_triton.replay,
     "cpu": _replay_on_cpu,
 }
 """Backends that can tell which codes over the first `known` atoms would change without encoding again."""

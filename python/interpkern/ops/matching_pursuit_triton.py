@@ -8,6 +8,7 @@ import torch
 from interpkern import gpu
 from interpkern.ops.gram import MAX_GRAM_ATOMS, gram_pays, prepared_on_gpu
 from interpkern.ops.gram_stores import ROOM
+from interpkern.ops.sparse_code import SparseCode
 from interpkern.progress import Progress
 from interpkern.reference.matching_pursuit import Picks, Prepared, Problem
 
@@ -22,8 +23,11 @@ PROGRAMS = 2
 """Programs for each multiprocessor; each pursues one sample after the other."""
 TILE = 2048
 """Correlations that a program has in registers at a time."""
-COMPILER = {"num_warps": 8, "maxnreg": 255}
-"""Without a word about its registers, the assembler of sm_90 stops at half as many, and spills."""
+COMPILER = {"num_warps": 8, "enable_fp_fusion": False}
+"""Where the compiler chooses which products it adds without rounding them, it may choose otherwise in another form."""
+REGISTERS, MOST_REGISTERS, NARROW = 128, 255, 1024
+"""Of a thread: so few that PROGRAMS fit, where D is at most NARROW and there are no least squares; else as many as it
+takes. Without a word about them, the assembler of sm_90 stops at half as many as there may be, and spills."""
 PRODUCT_ERROR, SUM_ERROR = 2.0**-17, 2.0**-24
 """Of a product of a sample with an atom, relative to the sample: half of it for what three products in TF32 leave out
 of one in float32, half for sums of DEPTH numbers by tensor cores; and for each sum of these."""
@@ -76,6 +80,30 @@ def run(problem: Problem, progress: Progress | None) -> Picks:
     return picks
 
 
+def replay(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
+    """Tell which codes over the first `known` atoms the others may change, (N,) bool."""
+    from interpkern.kernels.matching_pursuit import path_changes
+
+    device, atoms = problem.x.device, prepared_on_gpu(problem, products=False).rows
+    paths = code.indices.to(device).contiguous()
+    changed = torch.empty(len(paths), dtype=torch.uint8, device=device)
+    for start in range(0, len(paths), MOST_ROWS):
+        window = slice(start, start + MOST_ROWS)
+        x, _ = scaled(problem.x[window], atoms.shape[1])
+        programs = min(len(x), PROGRAMS * gpu.multiprocessors(device))
+        matrices, vectors, _ = _own(problem, programs, 0, device)
+        sizes = (len(x), known, len(problem.atoms), atoms.shape[1], problem.k, slots(problem))
+        with gpu.on(device):
+            path_changes[(programs,)](
+                x, atoms, paths[window], changed[window], matrices, vectors, limits(problem), *sizes,
+                ORTHOGONAL=problem.method == "omp", IN_ORDER=problem.method != "mp_refit",
+                NONNEGATIVE=problem.nonnegative, **_sides(problem, atoms.shape[1]),
+                **compiler_options(atoms.shape[1], least_squares=problem.method == "omp"),
+            )  # fmt: skip
+        gpu.wait(device)
+    return changed.bool()
+
+
 def _pursue(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
     (_pursue_on_gram if on_gram(problem, prepared) else _pursue_residuals)(problem, prepared, chunk)
     if problem.method == "mp_refit":
@@ -93,6 +121,7 @@ def chunks(problem: Problem, picks: Picks, prepared: Prepared) -> Iterator[Chunk
     correlations = CORRELATIONS // (atoms if on_gram(problem, prepared) else 4 * -(-atoms // ATOMS))
     states = MOST_ROWS if on_gram(problem, prepared) else STATES // (2 * slots(problem) ** 2 + width)
     rows = max(1, min(MOST_ROWS, correlations, states))
+    rows -= rows % ROWS if rows > ROWS else 0  # every chunk begins at 16 bytes, and needs no kernel of its own
     for start in range(0, len(problem.x), rows):
         window = slice(start, start + rows)
         yield Chunk(*scaled(problem.x[window], width), Picks(*(part[window] for part in picks)))
@@ -101,8 +130,8 @@ def chunks(problem: Problem, picks: Picks, prepared: Prepared) -> Iterator[Chunk
 def scaled(x: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, width) float32 samples without their powers of two, and these as (n,) float64: no bit is lost."""
     exact = x.double()
-    exponent = torch.frexp(exact.abs().amax(1)).exponent
-    units = torch.ldexp(torch.ones_like(exact[:, 0]), exponent)
+    largest = exact.abs().amax(1)
+    units = torch.where(largest > 0, largest / torch.frexp(largest).mantissa, 1.0)  # exact, unlike a GPU's powers
     return torch.nn.functional.pad((exact / units[:, None]).float(), (0, width - x.shape[1])), units
 
 
@@ -140,7 +169,8 @@ def _pursue_on_gram(problem: Problem, prepared: Prepared, chunk: Chunk) -> None:
     kernels.pursue_on_gram[(programs,)](
         chunk.x, chunk.units, correlations, prepared.rows, prepared.products, *chunk.picks,
         *_own(problem, programs, width, chunk.x.device), limits(problem), *sizes,
-        **_kind(problem), TILE=TILE, **_sides(problem, width), **COMPILER,
+        **_kind(problem), TILE=TILE, **_sides(problem, width),
+        **compiler_options(width, least_squares=problem.method == "omp"),
     )  # fmt: skip
 
 
@@ -158,23 +188,24 @@ def _pursue_residuals(problem: Problem, prepared: Prepared, chunk: Chunk) -> Non
     matrices, vectors, _ = _own(problem, rows, 0, device)
     least = limits(problem)
 
-    def pick(step: int, *, last: bool) -> None:
-        kernels.pick_from_peaks[(rows,)](
-            chunk.x, chunk.units, residuals, rounded, made, tops, places, seconds, prepared.rows, *chunk.picks,
-            matrices, vectors, least, step, count, width, blocks, problem.k, slots(problem),
-            **_kind(problem), LAST=last, BLOCKS=power(blocks), ATOMS=ATOMS, **_sides(problem, width),
-            **COMPILER,
-        )  # fmt: skip
-
+    picks = (prepared.rows, chunk.picks.indices, chunk.picks.coefficients)
+    options = compiler_options(width, least_squares=problem.method == "omp")
     for step in range(problem.k):
         products.peaks[_tiles(rows, count)](
             rounded, prepared.rows, tops, places, seconds, rows, count, width, blocks, 1.0,
             NONNEGATIVE=problem.nonnegative, **tile_options(problem),
         )  # fmt: skip
-        pick(step, last=False)
+        kernels.pick_from_peaks[(rows,)](
+            chunk.x, chunk.units, residuals, rounded, made, tops, places, seconds, *picks, matrices, vectors, least,
+            step, count, width, blocks, problem.k, slots(problem),
+            **_kind(problem), BLOCKS=power(blocks), ATOMS=ATOMS, **_sides(problem, width), **options,
+        )  # fmt: skip
         if not bool((made > step).any()):
             break
-    pick(problem.k, last=True)
+    kernels.finish_codes[(rows,)](
+        chunk.x, chunk.units, residuals, made, *picks, chunk.picks.residual_norm, vectors,
+        width, problem.k, slots(problem), ORTHOGONAL=problem.method == "omp", **_sides(problem, width), **options,
+    )  # fmt: skip
 
 
 def _refit(problem: Problem, prepared: Prepared, chunk: Chunk, path: torch.Tensor) -> None:
@@ -186,7 +217,7 @@ def _refit(problem: Problem, prepared: Prepared, chunk: Chunk, path: torch.Tenso
     kernels.refit[(programs,)](
         chunk.x, chunk.units, prepared.rows, path, *chunk.picks, matrices, vectors, limits(problem),
         rows, width, problem.k, slots(problem),
-        NONNEGATIVE=problem.nonnegative, **_sides(problem, width), **COMPILER,
+        NONNEGATIVE=problem.nonnegative, **_sides(problem, width), **compiler_options(width, least_squares=True),
     )  # fmt: skip
 
 
@@ -197,7 +228,13 @@ def _tiles(rows: int, atoms: int) -> tuple[int, int]:
 def tile_options(problem: Problem) -> dict[str, Any]:
     """How the products are compiled: in exact precision three products in TF32 make one in float32."""
     precision = "tf32x3" if problem.precision == "exact" else "tf32"
-    return {"PRECISION": precision, "ROWS": ROWS, "ATOMS": ATOMS, "DEPTH": DEPTH, "num_warps": 8, "num_stages": 3}
+    sides = {"ROWS": ROWS, "ATOMS": ATOMS, "DEPTH": DEPTH}
+    return {"PRECISION": precision, **sides, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": False}
+
+
+def compiler_options(width: int, *, least_squares: bool) -> dict[str, int]:
+    """How kernels of one sample a program are compiled."""
+    return {**COMPILER, "maxnreg": REGISTERS if width <= NARROW and not least_squares else MOST_REGISTERS}
 
 
 def _kind(problem: Problem) -> dict[str, bool]:

@@ -62,7 +62,7 @@ def warps(sizes: dict[str, int]) -> int:
 
 def compiler_options(sizes: dict[str, int]) -> dict[str, int]:
     """How the kernel is compiled."""
-    return {"num_warps": warps(sizes), "maxnreg": REGISTERS}
+    return {"num_warps": warps(sizes), "maxnreg": REGISTERS, "enable_fp_fusion": True}
 
 
 def constants(problem: Problem) -> dict[str, int | bool]:

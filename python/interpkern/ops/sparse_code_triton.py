@@ -10,7 +10,7 @@ PIECE = 256
 """Picks of an atom that are added up by one program; the sums of longer lists are added up again."""
 WIDTH = 256
 """Numbers of a row that a program works on."""
-COMPILER = {"num_warps": 4}
+COMPILER = {"num_warps": 4, "enable_fp_fusion": True}
 
 
 def why_not(coefficients: torch.Tensor, atoms: torch.Tensor) -> str | None:
