@@ -104,7 +104,7 @@ class Bench:
 
     def row(self, sized: Sized, k: int, comparison: Comparison, **others: Any) -> Row:
         """A row of the results, printed; `a` of the comparison is our call."""
-        rate = sized.rows / comparison.ratio.seconds_a
+        rate = SAMPLES / comparison.ratio.seconds_a
         return shown({"atoms": sized.M, "picks": k, **others, **scaled(comparison, 1), "samples_per_second": rate})
 
 
@@ -194,8 +194,8 @@ def peer_results(bench: Bench, sized: Sized, peer: PursuitPeer, k: int) -> Itera
             "clock": clock,
             "batch": n,
             **found,
-            **scaled(comparison, sized.rows / len(x)),
-            "samples_per_second": sized.rows / comparison.ratio.seconds_a,
+            **scaled(comparison, SAMPLES / len(x)),
+            "samples_per_second": SAMPLES / comparison.ratio.seconds_a,
             "peer_samples_per_second": len(x) / comparison.ratio.seconds_b,
         }
         if peer.makes_gram:
@@ -220,7 +220,7 @@ def gemm_rows(bench: Bench) -> list[Row]:
     rows = []
     for sized in bench.sizes:
         comparison = bench.compare(sized.ours(1), sized.gemm(), all_pairs=True)
-        rate = sized.rows / comparison.ratio.seconds_b
+        rate = SAMPLES / comparison.ratio.seconds_b
         gflops = 2e-9 * sized.M * sized.x.shape[1] * rate
         rows.append(bench.row(sized, 1, comparison, gemm_samples_per_second=rate, gemm_gflops=gflops))
     return rows
@@ -231,7 +231,7 @@ def bandwidth_rows(bench: Bench) -> list[Row]:
     rows, k = [], bench.main_picks
     for sized in bench.sizes:
         comparison = bench.compare(sized.ours(k), sized.reads(k))
-        rate = sized.rows / comparison.ratio.seconds_b
+        rate = SAMPLES / comparison.ratio.seconds_b
         gigabytes = 2e-9 * rate * k * sized.M
         rows.append(bench.row(sized, k, comparison, reads_samples_per_second=rate, gigabytes_per_second=gigabytes))
     return rows
@@ -243,7 +243,7 @@ def mp_rows(bench: Bench) -> list[Row]:
     for sized, k in bench.cells():
         found = against_float64(sized, k, "mp")
         comparison = bench.compare(sized.ours(k), sized.gemm(), all_pairs=k == bench.main_picks)
-        rate = sized.rows / comparison.ratio.seconds_b
+        rate = SAMPLES / comparison.ratio.seconds_b
         rows.append(bench.row(sized, k, comparison, gemm_samples_per_second=rate, **found))
     return rows
 
@@ -254,7 +254,7 @@ def omp_rows(bench: Bench) -> list[Row]:
     for sized, k in bench.cells():
         found = against_float64(sized, k, "omp")
         comparison = bench.compare(sized.ours(k, "omp"), sized.ours(k), all_pairs=k == bench.main_picks)
-        rate = sized.rows / comparison.ratio.seconds_b
+        rate = SAMPLES / comparison.ratio.seconds_b
         rows.append(bench.row(sized, k, comparison, mp_samples_per_second=rate, **found))
     return rows
 
@@ -266,7 +266,7 @@ def variant_rows(bench: Bench) -> list[Row]:
         for variant in VARIANTS:
             found = against_float64(sized, k, **variant)
             comparison = bench.compare(sized.ours(k, **variant), sized.ours(k))
-            rate = sized.rows / comparison.ratio.seconds_b
+            rate = SAMPLES / comparison.ratio.seconds_b
             rows.append(bench.row(sized, k, comparison, **variant, mp_samples_per_second=rate, **found))
     return rows
 
@@ -278,7 +278,7 @@ def isa_rows(bench: Bench) -> list[Row]:
         for sized in bench.sizes:
             for k, method in ((1, "mp"), (bench.main_picks, "mp"), (bench.main_picks, "omp")):
                 comparison = bench.compare(sized.ours(k, method), sized.on(isa, k, method))
-                rate = sized.rows / comparison.ratio.seconds_b
+                rate = SAMPLES / comparison.ratio.seconds_b
                 rows.append(bench.row(sized, k, comparison, method=method, isa=isa, isa_samples_per_second=rate))
     return rows
 

@@ -20,6 +20,7 @@ from interpkern.ops.gram_stores import zeros
 
 GEMM_ROWS = 256
 SAMPLES = 1024
+"""Of a call that is timed. In calls of a few hundred a sample takes longer."""
 WIDTH = 384
 
 
@@ -32,7 +33,6 @@ class Sized:
         self.build = functools.partial(Gram, atoms, threads=threads)
         self.gram = self.build()
         self.dictionary = Dictionary(atoms, atoms @ atoms.T)
-        self.rows = min(SAMPLES, max(GEMM_ROWS, (1 << 21) // M // GEMM_ROWS * GEMM_ROWS))
 
     def encode(self, x: torch.Tensor, k: int, method: str = "mp", **settings: Any) -> SparseCode:
         """Our code."""
@@ -40,9 +40,8 @@ class Sized:
         return matching_pursuit(x, given["gram"].atoms, k, method=method, **given)
 
     def ours(self, k: int, method: str = "mp", **settings: Any) -> Work:
-        """The call that is timed, of `rows` samples."""
-        x = self.x[: self.rows]
-        return lambda: self.encode(x, k, method, **settings)
+        """The call that is timed."""
+        return lambda: self.encode(self.x, k, method, **settings)
 
     def on(self, isa: str, k: int, method: str = "mp") -> Work:
         """The same call on another instruction set."""
@@ -58,7 +57,7 @@ class Sized:
 
     def gemm(self) -> Work:
         """The products of as many samples with all atoms, as PyTorch computes them."""
-        chunks, out = self.x[: self.rows].split(GEMM_ROWS), torch.empty(GEMM_ROWS, self.M)
+        chunks, out = self.x.split(GEMM_ROWS), torch.empty(GEMM_ROWS, self.M)
 
         def multiply() -> None:
             for chunk in chunks:
@@ -69,7 +68,7 @@ class Sized:
     def reads(self, k: int) -> Work:
         """Reading k random rows of 2 M bytes, those of a 16-bit Gram, for each of as many samples."""
         gram = zeros((self.M, max(1, self.M // 2)), numpy.float32).fill_(1)  # in the pages that ours is in
-        rows = torch.randint(self.M, (self.rows, k))
+        rows = torch.randint(self.M, (SAMPLES, k))
         return lambda: embedding_bag(rows, gram, mode="sum")
 
     def fvu(self, x: torch.Tensor, dense: torch.Tensor) -> float:
