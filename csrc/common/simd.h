@@ -7,6 +7,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 namespace interpkern::INTERPKERN_ISA {
@@ -80,8 +82,8 @@ INTERPKERN_INLINE Vec max(Vec a, Vec b) {
   return _mm512_max_ps(a, b);
 #elif defined(__AVX2__)
   return _mm256_max_ps(a, b);
-#elif defined(__SSE__)
-  return __builtin_ia32_maxps(a, b);
+#elif defined(__SSE2__)
+  return _mm_max_ps(a, b);
 #else
   return a > b ? a : b;
 #endif
@@ -93,8 +95,8 @@ INTERPKERN_INLINE Vec min(Vec a, Vec b) {
   return _mm512_min_ps(a, b);
 #elif defined(__AVX2__)
   return _mm256_min_ps(a, b);
-#elif defined(__SSE__)
-  return __builtin_ia32_minps(a, b);
+#elif defined(__SSE2__)
+  return _mm_min_ps(a, b);
 #else
   return a < b ? a : b;
 #endif
@@ -105,8 +107,8 @@ INTERPKERN_INLINE Vec sqrt(Vec x) {
   return _mm512_sqrt_ps(x);
 #elif defined(__AVX2__)
   return _mm256_sqrt_ps(x);
-#elif defined(__SSE__)
-  return __builtin_ia32_sqrtps(x);
+#elif defined(__SSE2__)
+  return _mm_sqrt_ps(x);
 #else
   Vec root;
   for (int lane = 0; lane < LANES; ++lane) root[lane] = __builtin_sqrtf(x[lane]);
@@ -144,7 +146,7 @@ INTERPKERN_INLINE Short max(Short a, Short b) {
 #elif defined(__AVX2__)
   return (Short)_mm256_max_epi16((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
-  return (Short)__builtin_ia32_pmaxsw128(a, b);
+  return (Short)_mm_max_epi16((__m128i)a, (__m128i)b);
 #else
   return a > b ? a : b;
 #endif
@@ -228,8 +230,7 @@ INTERPKERN_INLINE Int add_pair_products(Int sum, Int a, Int b) {
 #elif defined(__AVX2__)
   return sum + (Int)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
-  typedef short Shorts __attribute__((vector_size(16)));
-  return sum + (Int)__builtin_ia32_pmaddwd128((Shorts)a, (Shorts)b);
+  return sum + (Int)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
   return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
 #endif
