@@ -24,20 +24,7 @@ struct GpuAtoms {
   int64_t side;           // a multiple of BLOCK
 };
 
-struct GpuPursuit {
-  GpuAtoms atoms;
-  const void* x;  // (N, D)
-  Dtype dtype;
-  int64_t samples, picks;  // N, K
-  Method method;
-  bool nonnegative;
-  float tol;
-  bool exact;
-
-  int32_t* indices;      // (N, K) out
-  float* coefficients;   // (N, K) out
-  float* residual_norm;  // (N,) out
-};
+using GpuPursuit = PursuitOver<GpuAtoms>;
 
 // Codes over the atoms before `known`, of which is asked whether those from there on enter their paths.
 struct Replayed {

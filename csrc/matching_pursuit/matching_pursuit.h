@@ -38,8 +38,10 @@ struct Atoms {
 enum class Dtype { float32, float16, bfloat16 };
 enum class Method { mp, mp_refit, omp };
 
-struct Pursuit {
-  Atoms atoms;
+// What is asked of a pursuit, and where its codes go; Dictionary is the atoms as a backend keeps them.
+template <class Dictionary>
+struct PursuitOver {
+  Dictionary atoms;
   const void* x;  // (N, D)
   Dtype dtype;
   int64_t samples, picks;  // N, K
@@ -48,13 +50,15 @@ struct Pursuit {
   float tol;
   bool exact;
 
-  // Out; of path_changes in: what was found with the atoms before `known`.
-  int32_t* indices;      // (N, K)
-  float* coefficients;   // (N, K)
-  float* residual_norm;  // (N,)
+  int32_t* indices;      // (N, K) out
+  float* coefficients;   // (N, K) out
+  float* residual_norm;  // (N,) out
+};
 
-  int64_t known;  // of path_changes
-  bool* changed;  // (N,) out, of path_changes
+// For path_changes the codes are in: what was found with the atoms before `known`.
+struct Pursuit : PursuitOver<Atoms> {
+  int64_t known;
+  bool* changed;  // (N,) out
 };
 
 // For tests: products of float32 samples with the atoms as tiles make them.

@@ -38,6 +38,17 @@ inline Report reporting(const nanobind::object& progress) {
   };
 }
 
+// Fills in all but the atoms; without indices there is no room for codes.
+template <class Dictionary, class Samples, class Indices, class Coefficients, class Norms>
+void describe(PursuitOver<Dictionary>& p, Samples& x, const std::string& method, bool nonnegative, double tol,
+              bool exact, Indices& indices, Coefficients& coefficients, Norms& residual_norm) {
+  p.x = x.data(), p.dtype = dtype_of(x.dtype());
+  p.samples = x.shape(0), p.picks = indices.is_valid() ? indices.shape(1) : 0;
+  p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol), p.exact = exact;
+  if (p.picks > 0)
+    p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
+}
+
 // Arrays of the GPU's form, on a GPU or, for its emulation, on the CPU.
 template <class Device>
 struct GpuPursuitArguments {
@@ -63,11 +74,7 @@ struct GpuPursuitArguments {
       throw std::invalid_argument("rows: expected (room, padded D), whole BLOCKs and quads");
     if (products && (p.atoms.side < room || int64_t(products->shape(0)) < count))
       throw std::invalid_argument("products: expected (side, side), whole BLOCKs");
-    p.x = x.data(), p.dtype = dtype_of(x.dtype());
-    p.samples = x.shape(0), p.picks = indices.is_valid() ? indices.shape(1) : 0;
-    p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol), p.exact = exact;
-    if (p.picks > 0)
-      p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
+    describe(p, x, method, nonnegative, tol, exact, indices, coefficients, residual_norm);
     return p;
   }
 };

@@ -49,10 +49,7 @@ void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Prod
   const Isa with = isa_called(isa);
   Pursuit p{};
   p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
-  p.x = x.data(), p.dtype = dtype_of(x.dtype());
-  p.samples = x.shape(0), p.picks = indices.shape(1);
-  p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol), p.exact = exact;
-  p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
+  describe(p, x, method, nonnegative, tol, exact, indices, coefficients, residual_norm);
   const Report report = reporting(progress);
   const nb::gil_scoped_release no_gil;
   matching_pursuit_cpu(p, with, threads, report);
@@ -65,10 +62,7 @@ void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products
   const Isa with = isa_called(isa);
   Pursuit p{};
   p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
-  p.x = x.data(), p.dtype = dtype_of(x.dtype());
-  p.samples = x.shape(0), p.picks = indices.shape(1);
-  p.method = method_called(method), p.nonnegative = nonnegative, p.tol = float(tol);
-  p.indices = indices.data(), p.coefficients = coefficients.data(), p.residual_norm = residual_norm.data();
+  describe(p, x, method, nonnegative, tol, true, indices, coefficients, residual_norm);
   p.known = known, p.changed = changed.data();
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
