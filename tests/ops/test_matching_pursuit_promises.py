@@ -255,9 +255,9 @@ import os, resource, torch, interpkern
 from interpkern import native
 from torch.nn.functional import normalize
 x, atoms = torch.randn(20_000, 64).half(), normalize(torch.randn(2048, 64), dim=1)
-gram = interpkern.Gram(atoms)
 for isa in native.load("_cpu").isas():
     os.environ[native.ISA_VARIABLE] = isa
+    gram = interpkern.Gram(atoms)
     for method in ("mp", "mp_refit", "omp"):
         settings = {"method": method, "gram": gram, "backend": "cpu", "threads": 2}
         interpkern.matching_pursuit(x[:256], gram.atoms, 8, **settings)
