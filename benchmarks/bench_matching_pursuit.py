@@ -12,11 +12,9 @@ import argparse
 import functools
 import importlib.metadata
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench_memorise import scaled, shown
 from benchmarks.matching_pursuit_work import SAMPLES, Sized, described, read, shuffled, synthetic
-from benchmarks.paired import Comparison, Work, keep_freed_memory, machine, paired_ratio
+from benchmarks.paired import Comparison, Work, keep_freed_memory, machine, on_cores, paired_ratio
 from benchmarks.peers import matching_pursuit_packages as packages
 from benchmarks.peers import matching_pursuit_torch as plain
 from benchmarks.peers.matching_pursuit import Encode, PursuitPeer
@@ -307,22 +305,6 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "isas": isa_rows,
     "peers": peer_rows,
 }
-
-
-@contextmanager
-def on_cores(threads: int) -> Iterator[None]:
-    """Hold this process (on Linux) to as many cores as threads, and PyTorch to as many threads."""
-    before, can_pin = torch.get_num_threads(), hasattr(os, "sched_setaffinity")
-    allowed = os.sched_getaffinity(0) if can_pin else set()
-    torch.set_num_threads(threads)
-    try:
-        if can_pin:
-            os.sched_setaffinity(0, sorted(allowed)[-threads:])
-        yield
-    finally:
-        if can_pin:
-            os.sched_setaffinity(0, allowed)
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("method", ["mp", "mp_refit", "omp"])

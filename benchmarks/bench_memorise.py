@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.paired import Comparison, keep_freed_memory, machine, one_core, paired_ratio, with_control
+from benchmarks.paired import Comparison, keep_freed_memory, machine, on_cores, paired_ratio, with_control
 from benchmarks.peers import Peer, memorise_torch
 from interpkern import native
 from interpkern.memorisation import TableMLPs, memorise, random_tables
@@ -152,14 +152,14 @@ def peers() -> Iterator[Peer]:
 
 def roof_rows() -> list[dict[str, Any]]:
     """Shares of the arithmetic roof; the wide shapes with as many models as there are lanes."""
-    with one_core():
+    with on_cores(1):
         rows = [shown(against_roof(Job(shape))) for shape in SHAPES]
         return rows + [shown(against_roof(Job(shape, models=16))) for shape in WIDE_SHAPES]
 
 
 def peer_rows() -> list[dict[str, Any]]:
     """Every peer at the main shape, the strongest at the others; vmap also before the heap is told to keep memory."""
-    with one_core():
+    with on_cores(1):
         rows = [shown(against(Job(MAIN_SHAPE), memorise_torch.vmap) | {"heap": "as glibc has it"})]
         keep_freed_memory()
         rows += [shown(against(Job(MAIN_SHAPE), peer)) for peer in peers()]
@@ -168,7 +168,7 @@ def peer_rows() -> list[dict[str, Any]]:
 
 def strongest_rows() -> list[dict[str, Any]]:
     """The strongest peer in samples so long that the cost of a call, which only our side pays, hardly counts."""
-    with one_core():
+    with on_cores(1):
         keep_freed_memory()
         return [shown(against(Job(MAIN_SHAPE), memorise_torch.compiled, 4 * SAMPLE_SECONDS))]
 

@@ -79,19 +79,19 @@ def with_control(a: Work, b: Work, pairs: int = 200, clock: Clock = time.process
 
 
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Hold this process to one core (on Linux) and PyTorch to one thread; JAX too where it first runs in here."""
-    threads, can_pin = torch.get_num_threads(), hasattr(os, "sched_setaffinity")
+def on_cores(threads: int) -> Iterator[None]:
+    """Hold this process (on Linux) to so many cores, PyTorch to as many threads, and JAX where it first runs here."""
+    before, can_pin = torch.get_num_threads(), hasattr(os, "sched_setaffinity")
     allowed = os.sched_getaffinity(0) if can_pin else set()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     try:
         if can_pin:
-            os.sched_setaffinity(0, {max(allowed)})
+            os.sched_setaffinity(0, sorted(allowed)[-threads:])
         yield
     finally:
         if can_pin:
             os.sched_setaffinity(0, allowed)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def keep_freed_memory() -> None:

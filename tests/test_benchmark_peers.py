@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from benchmarks import bench_matching_pursuit
-from benchmarks.paired import machine, one_core, paired_ratio, with_control
+from benchmarks.paired import machine, on_cores, paired_ratio, with_control
 from benchmarks.peers import (
     TRAINED,
     Peer,
@@ -229,8 +229,8 @@ def test_paired_ratio_refuses(pairs: int, match: str) -> None:
         paired_ratio(lambda: None, lambda: None, pairs=pairs, clock=lambda: 0.0)
 
 
-def test_one_core_is_undone() -> None:
+def test_on_cores_is_undone() -> None:
     threads, cores = torch.get_num_threads(), machine()["cores"]
-    with one_core():
+    with on_cores(1):
         assert (torch.get_num_threads(), machine()["cores"]) == (1, 1)
     assert (torch.get_num_threads(), machine()["cores"]) == (threads, cores)

@@ -52,11 +52,13 @@ def as_path(name: str, value: Any) -> Path:
 
 
 def claim_directory(target: Path, ours: tuple[str, ...], is_ours: Callable[[], bool], name: str = "directory") -> None:
-    """Make a directory, or refuse one that holds other files than `ours`, unless what is there already is ours."""
+    """Make a directory, or refuse one that holds more than `ours`, whole or half written, unless it is ours already."""
     if target.exists() and not target.is_dir():
         raise ValueError(f"{name}: {target} is a file; expected a new or empty directory")
     target.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(path.name for path in target.iterdir() if not path.name.removeprefix(".").startswith(ours))
+    half_written = tuple(f".{one}." for one in ours)
+    names = sorted(path.name for path in target.iterdir())
+    foreign = [name for name in names if name not in ours and not name.startswith(half_written)]
     if foreign and not is_ours():
         shown = ", ".join(foreign[:3])
         raise ValueError(f"{name}: {target} holds other files ({shown}); expected a new or empty directory")
