@@ -100,8 +100,9 @@ class _Block:
         self.values = rows.values
         self.norms = norms(rows.values)
         self.losses = numpy.zeros(len(rows))
-        self._gram, self._pursuit = admission.atoms.gram, admission.pursuit
-        self._threshold = admission.threshold
+        self._gram, self._threshold = admission.atoms.gram, admission.threshold
+        self._untouched = admission.pursuit.untouched
+        self._pursuit = admission.pursuit.repeated(self._gram, tol=self._threshold.tol)
         self._fails = numpy.zeros(len(rows), bool)
         self._stale = numpy.ones(len(rows), bool)
         size, device = (len(rows), admission.pursuit.k), rows.values.device
@@ -134,11 +135,11 @@ class _Block:
             self._stale[start:] = True
             return
         code = SparseCode(*(part[start:] for part in _parts(self._code)))
-        changed = self._pursuit.changed(self.values[start:], self._gram, code, known=known, tol=self._threshold.tol)
-        self._stale[start:] |= host(changed)
+        self._stale[start:] |= host(self._pursuit.in_doubt(self.values[start:], code, known=known))
 
     def _encode(self, due: NDArray[numpy.int64]) -> None:
-        code = self._pursuit.encode(take(self.values, due), self._gram, tol=self._threshold.tol)
+        encode = self._pursuit.encode if len(self._gram) else self._untouched
+        code = encode(take(self.values, due))
         for kept, found in zip(_parts(self._code), _parts(code), strict=True):
             put(kept, due, found)
         self.losses[due] = self._threshold.losses(host(code.residual_norm), self.norms[due])

@@ -60,7 +60,7 @@ class Atoms:
         if self._count == len(self._records):
             self._records = numpy.concatenate([self._records, numpy.empty(max(64, self._count), RECORD)])
         self._records[self._count] = (prompt, position, int(rows.tokens[row]), norm, int(rows.numbers[row]), loss)
-        self.gram.append(unit[None])
+        self.gram.append_trusting(unit[None])
         self._count += 1
 
     def first(self, count: int) -> "Atoms":

@@ -141,7 +141,7 @@ class Construction:
             return
         rows = raw.finite(skip=self.settings.skip_nonfinite)
         self.move(rows.values.device)
-        centred = rows.with_values(rows.values - self.mean)
+        centred = rows.with_values(rows.values - self.mean).finite(skip=False)
         if self.settings.mode == "fast":
             centred = self.admission.failing(centred)
         tested = self.admission.test(centred)

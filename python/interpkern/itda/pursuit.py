@@ -6,8 +6,9 @@ import torch
 
 from interpkern.itda.devices import norms
 from interpkern.ops.gram import Gram
-from interpkern.ops.matching_pursuit import matching_pursuit, paths_in_doubt
+from interpkern.ops.matching_pursuit import matching_pursuit
 from interpkern.ops.matching_pursuit_backends import BACKENDS
+from interpkern.ops.matching_pursuit_repeated import RepeatedPursuit
 from interpkern.ops.sparse_code import SparseCode
 from interpkern.validation import choice, integer
 
@@ -30,9 +31,7 @@ class Pursuit:
     def encode(self, x: torch.Tensor, gram: Gram, *, tol: float | None = None, precision: str = "exact") -> SparseCode:
         """The codes of (N, D) float32 rows; without atoms, rows stay as they are."""
         if len(gram) == 0:
-            indices = torch.full((len(x), self.k), -1, dtype=torch.int32, device=x.device)
-            size = torch.from_numpy(norms(x)).float().to(x.device)
-            return SparseCode(indices, torch.zeros(indices.shape, device=x.device), size)
+            return self.untouched(x)
         return matching_pursuit(
             x,
             gram.atoms,
@@ -47,17 +46,15 @@ class Pursuit:
             progress=False,
         )
 
-    def changed(self, x: torch.Tensor, gram: Gram, code: SparseCode, *, known: int, tol: float | None) -> torch.Tensor:
-        """(N,) bool: which codes over the first `known` atoms may be others now."""
-        return paths_in_doubt(
-            x,
-            gram.atoms,
-            code,
-            known,
-            method=self.method,
-            nonnegative=self.nonnegative,
-            tol=tol,
-            gram=gram,
-            backend=self.backend,
-            threads=self.threads,
+    def untouched(self, x: torch.Tensor) -> SparseCode:
+        """The codes of rows that no atom is taken off."""
+        indices = torch.full((len(x), self.k), -1, dtype=torch.int32, device=x.device)
+        size = torch.from_numpy(norms(x)).float().to(x.device)
+        return SparseCode(indices, torch.zeros(indices.shape, device=x.device), size)
+
+    def repeated(self, gram: Gram, *, tol: float | None) -> RepeatedPursuit:
+        """Many calls of `encode` over a Gram that grows, of rows known to be finite."""
+        threads = torch.get_num_threads() if self.threads is None else self.threads
+        return RepeatedPursuit(
+            gram, self.k, self.method, self.nonnegative, 0.0 if tol is None else tol, self.backend, threads
         )

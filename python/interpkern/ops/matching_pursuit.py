@@ -124,34 +124,6 @@ def path_changes(
     return (again.indices >= known).any(1)
 
 
-def paths_in_doubt(
-    x: torch.Tensor,
-    atoms: torch.Tensor,
-    code: SparseCode,
-    known: int,
-    *,
-    method: str = "mp",
-    nonnegative: bool = False,
-    tol: float | None = None,
-    gram: Gram | None = None,
-    backend: str = "auto",
-    threads: int | None = None,
-) -> torch.Tensor:
-    """`path_changes`, or all samples where that would be to encode them again.
-
-    Returns:
-        (N,) bool: False where the sample's code over all atoms is the code it has.
-
-    Example:
-        >>> code = matching_pursuit(x, atoms[:500], 8)
-        >>> paths_in_doubt(x, atoms, code, 500).shape
-        torch.Size([1000])
-    """
-    settings = {"method": method, "nonnegative": nonnegative, "tol": tol, "gram": gram, "threads": threads}
-    problem, chosen = _replayed(x, atoms, code, known, backend, **settings)
-    return REPLAYS[chosen](problem, code, known) if chosen in REPLAYS else torch.ones(len(code), dtype=torch.bool)
-
-
 def _replayed(
     x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int, backend: str, **settings: Any
 ) -> tuple[Problem, str]:
