@@ -35,12 +35,15 @@ inline void multiply_atoms_at(const Atoms& atoms, int64_t first, int64_t rows, i
         multiply_square(a + i * width, b + j * width, width, out + i * GROUP + j);
 }
 
-// Rounds the dots that `multiply_atoms_at` made, those below the diagonal, to where they belong and to their mirror.
-inline void write_products(const Atoms& atoms, int64_t first, int64_t rows, int64_t column, const float* dots) {
+// Rounds the dots that `multiply_atoms_at` made, those below the diagonal, to where they belong and, where `mirrored`,
+// to their mirror.
+inline void write_products(const Atoms& atoms, int64_t first, int64_t rows, int64_t column, const float* dots,
+                           bool mirrored) {
   for (int64_t j = column; j < column + GROUP; ++j)
     for (int64_t i = j > first ? j : first; i < first + rows; ++i) {
       const int16_t rounded = int16_t(__builtin_rintf(dots[(i - first) * GROUP + j - column] / PRODUCT_STEP));
-      atoms.products[i * atoms.stride + j] = atoms.products[j * atoms.stride + i] = rounded;
+      atoms.products[i * atoms.stride + j] = rounded;
+      if (mirrored) atoms.products[j * atoms.stride + i] = rounded;
     }
 }
 

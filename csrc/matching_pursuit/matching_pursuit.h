@@ -24,7 +24,7 @@ struct PanelLayout {
   constexpr int64_t size() const { return shape[0] * shape[1] * shape[2] * bytes; }
 };
 
-// A dictionary as the kernels keep it. Room beyond `count` and `width` holds zeros.
+// A dictionary as the kernels keep it. Room beyond `count` and `width` holds zeros, but for rows of expected atoms.
 struct Atoms {
   int64_t count, width;  // M, D
   int64_t padded_width;  // a multiple of PANEL
@@ -74,6 +74,11 @@ PanelLayout panel_layout(int64_t width, Isa isa);
 
 // Fills panels and products for the rows first .. count - 1, and the columns that mirror them.
 void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report);
+
+// The same in two steps. The first fills the products' rows alone, which no pursuit over the atoms before reads; so
+// several atoms that may come are multiplied while the others pass by once, and those that come are admitted in order.
+void expect_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report);
+void admit_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa);
 
 // Writes indices, coefficients and residual_norm. A sample's result depends on the sample, the atoms and the ISA alone;
 // with `exact` not even on whether there are products.

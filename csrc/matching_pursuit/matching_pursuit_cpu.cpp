@@ -39,8 +39,8 @@ struct Kernels {
   void (*pursue)(const Pursuit&, Queue&, void*);
   void (*find_changes)(const Pursuit&, Queue&, void*);
   void (*tile_products)(const Pursuit&, Queue&, void*, const TileProducts&);
-  void (*multiply_atoms)(const Atoms&, int64_t, Queue&);
-  void (*pack_panel)(const Atoms&, int64_t);
+  void (*multiply_atoms)(const Atoms&, int64_t, bool, Queue&);
+  void (*pack_panel)(const Atoms&, int64_t, int64_t);
   PanelLayout (*panel_layout)(int64_t);
 };
 
@@ -77,6 +77,18 @@ void share(int64_t total, double multiply_adds, int threads, int64_t workspace_b
   poll();
 }
 
+void multiply_atoms(const Kernels& kernels, const Atoms& atoms, int64_t first, bool mirrored, int threads,
+                    const Report& report) {
+  if (!atoms.products) return;
+  const double multiply_adds = double(atoms.count) * double(atoms.count - first) * double(atoms.width);
+  share((atoms.count + GROUP - 1) / GROUP, multiply_adds, threads, 0, report,
+        [&](Queue& queue, void*) { kernels.multiply_atoms(atoms, first, mirrored, queue); });
+}
+
+void pack_atoms(const Kernels& kernels, const Atoms& atoms, int64_t first) {
+  for (int64_t panel = first / PANEL; panel * PANEL < atoms.count; ++panel) kernels.pack_panel(atoms, first, panel);
+}
+
 }  // namespace
 
 PanelLayout panel_layout(int64_t width, Isa isa) {
@@ -85,11 +97,20 @@ PanelLayout panel_layout(int64_t width, Isa isa) {
 
 void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report) {
   const Kernels kernels = kernels_for(isa);
-  for (int64_t panel = first / PANEL; panel * PANEL < atoms.count; ++panel) kernels.pack_panel(atoms, panel);
+  pack_atoms(kernels, atoms, first);
+  multiply_atoms(kernels, atoms, first, true, threads, report);
+}
+
+void expect_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report) {
+  multiply_atoms(kernels_for(isa), atoms, first, false, threads, report);
+}
+
+void admit_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa) {
+  pack_atoms(kernels_for(isa), atoms, first);
   if (!atoms.products) return;
-  const double multiply_adds = double(atoms.count) * double(atoms.count - first) * double(atoms.width);
-  share((atoms.count + GROUP - 1) / GROUP, multiply_adds, threads, 0, report,
-        [&](Queue& queue, void*) { kernels.multiply_atoms(atoms, first, queue); });
+  for (int64_t j = 0; j < atoms.count; ++j)
+    for (int64_t i = std::max(j + 1, first); i < atoms.count; ++i)
+      atoms.products[j * atoms.stride + i] = atoms.products[i * atoms.stride + j];
 }
 
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {

@@ -60,14 +60,15 @@ PanelLayout panel_layout(int64_t width) {
   return layout_of(width);
 }
 
-void pack_panel(const Atoms& atoms, int64_t panel) {
+void pack_panel(const Atoms& atoms, int64_t first, int64_t panel) {
   char* packed = static_cast<char*>(atoms.panels) + panel * layout_of(atoms.width).size();
-  for (int64_t i = 0; i < PANEL; ++i) {
-    const float* atom = atoms.rows + (panel * PANEL + i) * atoms.padded_width;
+  const int64_t start = panel * PANEL, from = first > start ? first : start;
+  for (int64_t i = from; i < smaller(start + PANEL, atoms.count); ++i) {
+    const float* atom = atoms.rows + i * atoms.padded_width;
     float off = 0;
     for (int64_t d = 0; d < atoms.width; ++d) {
       const float units = __builtin_rintf(atom[d] / ATOM_STEP);
-      put(packed, atoms.width, i, d, int16_t(units));
+      put(packed, atoms.width, i - start, d, int16_t(units));
       off += square(atom[d] - units * ATOM_STEP);
     }
     off = __builtin_sqrtf(off);
@@ -76,15 +77,16 @@ void pack_panel(const Atoms& atoms, int64_t panel) {
 }
 
 // Threads share columns in groups; a group's pairs are those with a later atom.
-void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue) {
+void multiply_atoms(const Atoms& atoms, int64_t appended_from, bool mirrored, Queue& queue) {
   float dots[GROUP * GROUP];
   int64_t group;
   while (take(queue, 1, group)) {
     const int64_t column = group * GROUP, later = column > appended_from ? column : appended_from;
-    for (int64_t first = later / SQUARE * SQUARE; first < atoms.count; first += GROUP) {
+    const int64_t squares = (atoms.count - later + SQUARE - 1) / SQUARE, aligned = atoms.count - squares * SQUARE;
+    for (int64_t first = aligned > 0 ? aligned : 0; first < atoms.count; first += GROUP) {
       const int64_t rows = smaller(GROUP, atoms.count - first);
       multiply_atoms_at(atoms, first, rows, column, dots);
-      write_products(atoms, first, rows, column, dots);
+      write_products(atoms, first, rows, column, dots, mirrored);
     }
   }
 }

@@ -15,8 +15,8 @@ constexpr int64_t GROUP = 64;  // vectors multiplied with the atoms at once
   void pursue(const Pursuit& pursuit, Queue& queue, void* workspace);                                 \
   void find_changes(const Pursuit& pursuit, Queue& queue, void* workspace);                           \
   void tile_products(const Pursuit& pursuit, Queue& queue, void* workspace, const TileProducts& out); \
-  void multiply_atoms(const Atoms& atoms, int64_t appended_from, Queue& queue);                       \
-  void pack_panel(const Atoms& atoms, int64_t panel);                                                 \
+  void multiply_atoms(const Atoms& atoms, int64_t appended_from, bool mirrored, Queue& queue);        \
+  void pack_panel(const Atoms& atoms, int64_t first, int64_t panel);                                  \
   PanelLayout panel_layout(int64_t width);                                                            \
   }
 INTERPKERN_FOR_EACH_ISA(INTERPKERN_DECLARE)

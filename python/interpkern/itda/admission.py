@@ -20,7 +20,9 @@ from interpkern.ops.sparse_code import SparseCode
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024
 GPU_BLOCK = 256
 """On a GPU, which encodes so many rows in the time of one, no block is smaller."""
-FEW, MANY = 0, 2
+FEW, MANY = 2, 8
+AHEAD = 8
+"""Rows whose atoms are multiplied at once; so many more take hardly longer than one, which memory bounds."""
 ROUNDING = 1e-12
 """Relative loss that float32 leaves of a row which is a sum of atoms; no threshold is below it."""
 EARLY = 1 - 1e-5
@@ -75,15 +77,14 @@ class Admission:
         return rows[torch.from_numpy(block.all_failing())]
 
     def _test_block(self, rows: Rows) -> int:
-        block = _Block(rows, self)
-        start = 0
-        while (row := block.next_failing(start)) < len(rows):
-            self.atoms.append(rows, row, float(block.norms[row]), float(block.losses[row]))
-            start = row + 1
-            if self.atoms.full:
-                return start
-            block.atom_came(start)
-        return len(rows)
+        block, most = _Block(rows, self), self.atoms.room
+        admitted: list[int] = []
+        while len(admitted) < most and (row := block.next_failing(admitted[-1] + 1 if admitted else 0)) < len(rows):
+            block.admit(row)
+            admitted.append(row)
+        chosen = numpy.array(admitted, numpy.int64)
+        self.atoms.record(rows, chosen, block.norms[chosen], block.losses[chosen])
+        return admitted[-1] + 1 if self.atoms.full else len(rows)
 
     def _adapt(self, accepted: int) -> None:
         """Keep the acceptances of a block few: each costs a test of the rows behind it. Results don't depend on it."""
@@ -97,51 +98,59 @@ class _Block:
     """Rows with their codes over the growing dictionary; `stale` marks those that must be encoded before use."""
 
     def __init__(self, rows: Rows, admission: Admission) -> None:
-        self.values = rows.values
         self.norms = norms(rows.values)
         self.losses = numpy.zeros(len(rows))
-        self._gram, self._threshold = admission.atoms.gram, admission.threshold
+        self._values, self._gram, self._threshold = rows.values, admission.atoms.gram, admission.threshold
         self._untouched = admission.pursuit.untouched
         self._pursuit = admission.pursuit.repeated(self._gram, tol=self._threshold.tol)
         self._fails = numpy.zeros(len(rows), bool)
         self._stale = numpy.ones(len(rows), bool)
-        size, device = (len(rows), admission.pursuit.k), rows.values.device
-        self._code = SparseCode(
-            torch.full(size, -1, dtype=torch.int32, device=device),
-            torch.zeros(size, device=device),
-            torch.zeros(len(rows), device=device),
-        )
+        self._expected: list[int] = []
+        self._code: SparseCode | None = None
 
     def next_failing(self, start: int) -> int:
         """The first row from `start` that fails, or the number of rows."""
         while True:
             row = start + _first(self._fails[start:] & ~self._stale[start:])
-            due = start + numpy.flatnonzero(self._stale[start:row])
-            if len(due) == 0:
+            if not self._stale[start:row].any():
                 return row
-            self._encode(due)
+            self._encode()
 
     def all_failing(self) -> NDArray[numpy.bool_]:
         """(n,) which rows fail."""
-        self._encode(numpy.flatnonzero(self._stale))
+        self._encode()
         return self._fails
 
-    def atom_came(self, start: int) -> None:
-        """Mark the rows from `start` whose path the newest atom enters."""
-        if start == len(self.values):
-            return
-        known = len(self._gram) - 1
+    def admit(self, row: int) -> None:
+        """Make an atom of a row, and mark those of the later rows whose path it enters."""
+        if self._expected[:1] != [row]:
+            self._expect(row)
+        del self._expected[0]
+        self._gram.append_expected()
+        start, known = row + 1, len(self._gram) - 1
         if known == 0:
             self._stale[start:] = True
-            return
-        code = SparseCode(*(part[start:] for part in _parts(self._code)))
-        self._stale[start:] |= host(self._pursuit.in_doubt(self.values[start:], code, known=known))
+        elif start < len(self._stale) and self._code is not None:
+            code = SparseCode(*(part[start:] for part in _parts(self._code)))
+            self._stale[start:] |= host(self._pursuit.in_doubt(self._values[start:], code, known=known))
 
-    def _encode(self, due: NDArray[numpy.int64]) -> None:
+    def _expect(self, row: int) -> None:
+        """Have the atoms of this row and the next ones that fail as yet multiplied in one go."""
+        rows = row + numpy.flatnonzero(self._fails[row:])[:AHEAD]
+        sizes = torch.from_numpy(self.norms[rows, None]).to(self._values.device)
+        self._gram.expect((take(self._values, rows).double() / sizes).float())
+        self._expected = rows.tolist()
+
+    def _encode(self) -> None:
+        """Bring the codes of stale rows up to date."""
         encode = self._pursuit.encode if len(self._gram) else self._untouched
-        code = encode(take(self.values, due))
-        for kept, found in zip(_parts(self._code), _parts(code), strict=True):
-            put(kept, due, found)
+        due = numpy.flatnonzero(self._stale)
+        if self._code is None:
+            self._code = code = encode(self._values)
+        else:
+            code = encode(take(self._values, due))
+            for kept, found in zip(_parts(self._code), _parts(code), strict=True):
+                put(kept, due, found)
         self.losses[due] = self._threshold.losses(host(code.residual_norm), self.norms[due])
         self._fails[due] = self._threshold.exceeded(self.losses[due], self.norms[due])
         self._stale[due] = False

@@ -1,5 +1,7 @@
 """The atoms of a dictionary, each with its label and its story in one record."""
 
+import math
+
 import numpy
 import pandas
 import torch
@@ -22,7 +24,7 @@ RECORD = numpy.dtype(
 
 
 class Atoms:
-    """Unit rows and their records; `append` is the only way in, and takes both."""
+    """Unit rows and their records; rows go into the Gram first, one at a time, and `record` follows."""
 
     def __init__(
         self,
@@ -53,15 +55,18 @@ class Atoms:
         new._records, new._count = records.copy(), len(records)
         return new
 
-    def append(self, rows: Rows, row: int, norm: float, loss: float) -> None:
-        """Make an atom of one of the (centred) rows."""
-        unit = (rows.values[row].double() / norm).float()
-        prompt, position = rows.labels[row].tolist()
-        if self._count == len(self._records):
-            self._records = numpy.concatenate([self._records, numpy.empty(max(64, self._count), RECORD)])
-        self._records[self._count] = (prompt, position, int(rows.tokens[row]), norm, int(rows.numbers[row]), loss)
-        self.gram.append_trusting(unit[None])
-        self._count += 1
+    def record(
+        self, rows: Rows, chosen: NDArray[numpy.int64], norms: NDArray[numpy.float64], losses: NDArray[numpy.float64]
+    ) -> None:
+        """Write down the newest atoms of the Gram, which were made of the rows `chosen`."""
+        count = self._count + len(chosen)
+        if count > len(self._records):
+            self._records = numpy.concatenate([self._records, numpy.empty(max(64, count), RECORD)])
+        at, fresh = torch.from_numpy(chosen), self._records[self._count : count]
+        fresh["prompt_id"], fresh["position"] = rows.labels[at].T.numpy()
+        fresh["token_id"], fresh["birth_step"] = rows.tokens[at].numpy(), rows.numbers[at].numpy()
+        fresh["source_norm"], fresh["admission_loss"] = norms, losses
+        self._count = count
 
     def first(self, count: int) -> "Atoms":
         """A copy with the first `count` atoms alone."""
@@ -75,6 +80,11 @@ class Atoms:
     def full(self) -> bool:
         """Whether no more atoms are to come."""
         return self.limit is not None and self._count >= self.limit
+
+    @property
+    def room(self) -> float:
+        """How many may still come."""
+        return math.inf if self.limit is None else self.limit - self._count
 
     @property
     def gram(self) -> Gram:

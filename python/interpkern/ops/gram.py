@@ -55,6 +55,7 @@ class Gram:
         self._store = store_for(rows.device)
         self._buffers = self._allocate(room, rows.device)
         self._count = 0
+        self._expected, self._multiplied = rows[:0], False
         self._write(rows)
 
     def append(self, rows: torch.Tensor) -> None:
@@ -64,9 +65,30 @@ class Gram:
             raise ValueError(f"rows: expected device {self.atoms.device} to match atoms, got {checked.device}")
         self._write(checked)
 
-    def append_trusting(self, rows: torch.Tensor) -> None:
-        """`append` of contiguous float32 unit rows that lie where the atoms do, without checking."""
-        self._write(rows)
+    def expect(self, rows: torch.Tensor) -> None:
+        """Multiply atoms that may come, for `append_expected`, with those that are there in one pass through memory.
+
+        Args:
+            rows: (n, D) contiguous float32 unit rows that lie where the atoms do; not checked.
+        """
+        count, after = self._count, self._count + len(rows)
+        self._expected = rows
+        self._multiplied = self._store.expect is not None and self._keeps_products(after)
+        if not self._multiplied or self._store.expect is None:
+            return
+        if after > len(self._buffers.rows):
+            self._grow(count, after)
+        self._buffers.rows[count:after, : self._width] = rows
+        self._store.expect(self._buffers, count, after, self._threads)
+
+    def append_expected(self) -> None:
+        """Append the first of the rows that are expected."""
+        row, self._expected = self._expected[:1], self._expected[1:]
+        if not self._multiplied or self._store.admit is None:
+            self._write(row)
+            return
+        self._count += 1
+        self._store.admit(self._buffers, self._count - 1, self._count)
 
     def __len__(self) -> int:
         """M, the number of atoms."""
@@ -117,8 +139,9 @@ class Gram:
 
     def _write(self, rows: torch.Tensor) -> None:
         first, self._count = self._count, self._count + len(rows)
+        self._multiplied = False
         if self._count > len(self._buffers.rows) or self._keeps_products(self._count) < self._keeps_products(first):
-            self._grow(first)
+            self._grow(first, self._count)
         self.atoms[first:] = rows
         if len(rows) > 0:
             self._store.add(self._buffers, first, self._count, self._threads)
@@ -126,9 +149,9 @@ class Gram:
     def _keeps_products(self, atoms: int) -> bool:
         return atoms <= MAX_GRAM_ATOMS if self._products is None else self._products
 
-    def _grow(self, filled: int) -> None:
+    def _grow(self, filled: int, needed: int) -> None:
         old = self._buffers
-        self._buffers = self._allocate(max(self._count, int(GROWTH * filled)), old.rows.device)
+        self._buffers = self._allocate(max(needed, int(GROWTH * filled)), old.rows.device)
         self._store.move(self._buffers, old, filled)
 
     def _allocate(self, atoms: int, device: torch.device) -> Prepared:

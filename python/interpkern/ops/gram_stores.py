@@ -38,6 +38,10 @@ class Store:
     """Copies a number of atoms from smaller buffers to larger ones."""
     take_products: Callable[[Prepared, torch.Tensor], Prepared]
     """Keeps (M, M) products that the caller has."""
+    expect: Callable[[Prepared, int, int, int], None] | None = None
+    """Multiplies what stands in `rows` from one atom to another with all before, unseen by calls over those before."""
+    admit: Callable[[Prepared, int, int], None] | None = None
+    """Makes atoms of the first that were expected, from one to another."""
 
 
 def store_for(device: torch.device) -> Store:
@@ -49,7 +53,14 @@ def store_for(device: torch.device) -> Store:
 
 def panels_for(isa: str) -> Store:
     """That of the CPU kernels on an instruction set, which decides how panels are laid out."""
-    return Store(partial(_panels, isa), partial(_add_to_panels, isa), _move_panels, _round_products)
+    return Store(
+        allocate=partial(_panels, isa),
+        add=partial(_add_to_panels, isa),
+        move=_move_panels,
+        take_products=_round_products,
+        expect=partial(_expect_in_panels, isa),
+        admit=partial(_admit_to_panels, isa),
+    )
 
 
 def _plain(atoms: int, side: int, width: int, device: torch.device) -> Prepared:
@@ -81,6 +92,21 @@ def _add_to_panels(isa: str, buffers: Prepared, first: int, count: int, threads:
         threads=threads,
         isa=isa,
     )
+
+
+def _expect_in_panels(isa: str, buffers: Prepared, first: int, count: int, threads: int) -> None:
+    native.call(
+        native.load("_cpu").expect_atoms,
+        **buffers._asdict(),
+        first=first,
+        count=count,
+        threads=threads,
+        isa=isa,
+    )
+
+
+def _admit_to_panels(isa: str, buffers: Prepared, first: int, count: int) -> None:
+    native.call(native.load("_cpu").admit_atoms, **buffers._asdict(), first=first, count=count, isa=isa)
 
 
 def _move_panels(new: Prepared, old: Prepared, filled: int) -> None:
