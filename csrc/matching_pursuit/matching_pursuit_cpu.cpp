@@ -108,9 +108,12 @@ void expect_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, c
 void admit_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa) {
   pack_atoms(kernels_for(isa), atoms, first);
   if (!atoms.products) return;
-  for (int64_t j = 0; j < atoms.count; ++j)
+  constexpr int64_t FETCHED = 32;  // rows ahead
+  for (int64_t j = 0; j < atoms.count; ++j) {
+    if (j + FETCHED < atoms.count) __builtin_prefetch(atoms.products + (j + FETCHED) * atoms.stride + first, 1);
     for (int64_t i = std::max(j + 1, first); i < atoms.count; ++i)
       atoms.products[j * atoms.stride + i] = atoms.products[i * atoms.stride + j];
+  }
 }
 
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {
@@ -132,8 +135,10 @@ void tile_products_cpu(const Pursuit& pursuit, Isa isa, const TileProducts& out)
 
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {
   const Kernels kernels = kernels_for(isa);
-  const double atoms = double(pursuit.picks + pursuit.atoms.count - pursuit.known);
-  const double multiply_adds = double(pursuit.samples) * double(pursuit.picks) * atoms * double(pursuit.atoms.width);
+  const double fresh = double(pursuit.atoms.count - pursuit.known), picks = double(pursuit.picks);
+  const bool cheap = pursuit.method == Method::mp && pursuit.atoms.products;  // most need one dot an atom
+  const double dots = cheap ? fresh : picks * (picks + fresh);
+  const double multiply_adds = double(pursuit.samples) * dots * double(pursuit.atoms.width);
   share(pursuit.samples, multiply_adds, threads, kernels.changes_workspace_bytes(pursuit), report,
         [&](Queue& queue, void* workspace) { kernels.find_changes(pursuit, queue, workspace); });
 }

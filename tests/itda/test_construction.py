@@ -90,12 +90,14 @@ def test_bytes_do_not_depend_on_threads(threads: int) -> None:
 
 
 @pytest.mark.parametrize("largest", [1, 3, 64])
-def test_bytes_do_not_depend_on_the_block(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks are how rows are worked on; they adapt to what happens, and must never show."""
+@pytest.mark.parametrize("ahead", [1, 3, 50])
+def test_bytes_do_not_depend_on_the_window(largest: int, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far ahead rows are encoded and multiplied adapts to what happens, and must never show."""
     x = activations(500, 31, seed=4)
     whole = built(x)
-    monkeypatch.setattr("interpkern.itda.admission.SMALLEST_BLOCK", min(largest, 16))
-    monkeypatch.setattr("interpkern.itda.admission.LARGEST_BLOCK", largest)
+    monkeypatch.setattr("interpkern.itda.admission.SMALLEST_WINDOW", min(largest, 16))
+    monkeypatch.setattr("interpkern.itda.admission.LARGEST_WINDOW", largest)
+    monkeypatch.setattr("interpkern.itda.admission.AHEAD", ahead)
     assert same(whole, built(x))
 
 

@@ -1,7 +1,8 @@
 """Which rows become atoms: every row is tested against the dictionary as it stands at its turn.
 
-This is the dictionary that batches of one row give. Rows are encoded a block at a time; once a row is accepted, those
-of the later rows whose path its atom enters are encoded anew when their turn comes.
+This is the dictionary that batches of one row give. Rows are encoded some way ahead; once a row is accepted, those of
+the waiting rows whose path its atom enters are encoded anew when the turn of the first of them comes, together with
+rows that are not waiting yet.
 """
 
 import math
@@ -17,10 +18,11 @@ from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import Rows
 from interpkern.ops.sparse_code import SparseCode
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024
-GPU_BLOCK = 256
-"""On a GPU, which encodes so many rows in the time of one, no block is smaller."""
-FEW, MANY = 2, 8
+SMALLEST_WINDOW, LARGEST_WINDOW = 16, 1024
+GPU_WINDOW = 256
+"""On a GPU, which encodes so many rows in the time of one, no window is smaller."""
+ADMITTED = {"mp": 4, "mp_refit": 1, "omp": 1}
+"""Rows that are admitted from a window, about: each costs a test of the rows behind it, for mp a cheap one."""
 AHEAD = 8
 """Rows whose atoms are multiplied at once; so many more take hardly longer than one, which memory bounds."""
 ROUNDING = 1e-12
@@ -59,61 +61,61 @@ class Admission:
         self.atoms = atoms
         self.pursuit = pursuit
         self.threshold = threshold
-        self._block = SMALLEST_BLOCK
+        self._window = SMALLEST_WINDOW
 
     def test(self, rows: Rows) -> int:
         """Test centred float32 rows in order; returns how many were tested before the dictionary was full."""
-        done, least = 0, SMALLEST_BLOCK if rows.values.device.type == "cpu" else GPU_BLOCK
-        while done < len(rows) and not self.atoms.full:
-            block = rows[done : done + max(self._block, least)]
-            before = len(self.atoms)
-            done += self._test_block(block)
-            self._adapt(len(self.atoms) - before)
-        return done
+        least = SMALLEST_WINDOW if rows.values.device.type == "cpu" else GPU_WINDOW
+        queue = _Queue(rows.values, self, max(self._window, least))
+        admitted: list[int] = []
+        while len(admitted) < self.atoms.room and (row := queue.next_failing()) < len(rows):
+            queue.admit(row)
+            admitted.append(row)
+        chosen = numpy.array(admitted, numpy.int64)
+        self.atoms.record(rows, chosen, queue.norms[chosen], queue.losses[chosen])
+        tested = admitted[-1] + 1 if self.atoms.full else len(rows)
+        wanted = ADMITTED[self.pursuit.method] * tested // max(1, len(admitted))
+        self._window = min(max(wanted, SMALLEST_WINDOW), LARGEST_WINDOW)
+        return tested
 
     def failing(self, rows: Rows) -> Rows:
         """The rows that fail against the dictionary as it stands."""
-        block = _Block(rows, self)
-        return rows[torch.from_numpy(block.all_failing())]
-
-    def _test_block(self, rows: Rows) -> int:
-        block, most = _Block(rows, self), self.atoms.room
-        admitted: list[int] = []
-        while len(admitted) < most and (row := block.next_failing(admitted[-1] + 1 if admitted else 0)) < len(rows):
-            block.admit(row)
-            admitted.append(row)
-        chosen = numpy.array(admitted, numpy.int64)
-        self.atoms.record(rows, chosen, block.norms[chosen], block.losses[chosen])
-        return admitted[-1] + 1 if self.atoms.full else len(rows)
-
-    def _adapt(self, accepted: int) -> None:
-        """Keep the acceptances of a block few: each costs a test of the rows behind it. Results don't depend on it."""
-        if accepted <= FEW:
-            self._block = min(2 * self._block, LARGEST_BLOCK)
-        elif accepted >= MANY:
-            self._block = max(self._block // 2, SMALLEST_BLOCK)
+        queue = _Queue(rows.values, self, len(rows))
+        return rows[torch.from_numpy(queue.all_failing())]
 
 
-class _Block:
-    """Rows with their codes over the growing dictionary; `stale` marks those that must be encoded before use."""
+class _Queue:
+    """Rows in order, of which those in a window have codes over the growing dictionary.
 
-    def __init__(self, rows: Rows, admission: Admission) -> None:
-        self.norms = norms(rows.values)
-        self.losses = numpy.zeros(len(rows))
-        self._values, self._gram, self._threshold = rows.values, admission.atoms.gram, admission.threshold
+    `stale` marks those that must be encoded before use.
+    """
+
+    def __init__(self, values: torch.Tensor, admission: Admission, window: int) -> None:
+        rows, device = len(values), values.device
+        self.norms = norms(values)
+        self.losses = numpy.zeros(rows)
+        self._values, self._window = values, window
+        self._gram, self._threshold = admission.atoms.gram, admission.threshold
         self._untouched = admission.pursuit.untouched
         self._pursuit = admission.pursuit.repeated(self._gram, tol=self._threshold.tol)
-        self._fails = numpy.zeros(len(rows), bool)
-        self._stale = numpy.ones(len(rows), bool)
+        self._fails = numpy.zeros(rows, bool)
+        self._stale = numpy.ones(rows, bool)
+        self._start = self._end = 0  # of what has codes and is to be tested
         self._expected: list[int] = []
-        self._code: SparseCode | None = None
+        size = (rows, admission.pursuit.k)
+        self._code = SparseCode(
+            torch.full(size, -1, dtype=torch.int32, device=device),
+            torch.zeros(size, device=device),
+            torch.zeros(rows, device=device),
+        )
 
-    def next_failing(self, start: int) -> int:
-        """The first row from `start` that fails, or the number of rows."""
+    def next_failing(self) -> int:
+        """The first row that fails behind the last one admitted, or the number of rows."""
         while True:
-            row = start + _first(self._fails[start:] & ~self._stale[start:])
-            if not self._stale[start:row].any():
-                return row
+            waiting = slice(self._start, self._end)
+            self._start += _first(self._fails[waiting] | self._stale[waiting])
+            if self._start == len(self._stale) or (self._start < self._end and not self._stale[self._start]):
+                return self._start
             self._encode()
 
     def all_failing(self) -> NDArray[numpy.bool_]:
@@ -127,30 +129,29 @@ class _Block:
             self._expect(row)
         del self._expected[0]
         self._gram.append_expected()
-        start, known = row + 1, len(self._gram) - 1
+        self._start = row + 1
+        waiting, known = slice(self._start, self._end), len(self._gram) - 1
         if known == 0:
-            self._stale[start:] = True
-        elif start < len(self._stale) and self._code is not None:
-            code = SparseCode(*(part[start:] for part in _parts(self._code)))
-            self._stale[start:] |= host(self._pursuit.in_doubt(self._values[start:], code, known=known))
+            self._stale[waiting] = True
+        elif self._start < self._end:
+            code = SparseCode(*(part[waiting] for part in _parts(self._code)))
+            self._stale[waiting] |= host(self._pursuit.in_doubt(self._values[waiting], code, known=known))
 
     def _expect(self, row: int) -> None:
-        """Have the atoms of this row and the next ones that fail as yet multiplied in one go."""
-        rows = row + numpy.flatnonzero(self._fails[row:])[:AHEAD]
+        """Have the atoms of this row and of the next ones that fail as yet multiplied at once."""
+        rows = row + numpy.flatnonzero(self._fails[row : self._end])[:AHEAD]
         sizes = torch.from_numpy(self.norms[rows, None]).to(self._values.device)
         self._gram.expect((take(self._values, rows).double() / sizes).float())
         self._expected = rows.tolist()
 
     def _encode(self) -> None:
-        """Bring the codes of stale rows up to date."""
+        """Bring the codes of the window's rows up to date."""
         encode = self._pursuit.encode if len(self._gram) else self._untouched
-        due = numpy.flatnonzero(self._stale)
-        if self._code is None:
-            self._code = code = encode(self._values)
-        else:
-            code = encode(take(self._values, due))
-            for kept, found in zip(_parts(self._code), _parts(code), strict=True):
-                put(kept, due, found)
+        self._end = max(self._end, min(self._start + self._window, len(self._stale)))
+        due = self._start + numpy.flatnonzero(self._stale[self._start : self._end])
+        code = encode(take(self._values, due))
+        for kept, found in zip(_parts(self._code), _parts(code), strict=True):
+            put(kept, due, found)
         self.losses[due] = self._threshold.losses(host(code.residual_norm), self.norms[due])
         self._fails[due] = self._threshold.exceeded(self.losses[due], self.norms[due])
         self._stale[due] = False

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from interpkern.itda.admission import Admission, Threshold
 from interpkern.itda.atoms import Atoms
-from interpkern.itda.devices import column_sums, host, norms
+from interpkern.itda.devices import centred, column_sums, host, norms
 from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import MASSIVE, Rows
 from interpkern.itda.settings import Settings
@@ -141,13 +141,13 @@ class Construction:
             return
         rows = raw.finite(skip=self.settings.skip_nonfinite)
         self.move(rows.values.device)
-        centred = rows.with_values(rows.values - self.mean).finite(skip=False)
+        values = rows.with_values(centred(rows.values, self.mean)).finite(skip=False)
         if self.settings.mode == "fast":
-            centred = self.admission.failing(centred)
-        tested = self.admission.test(centred)
+            values = self.admission.failing(values)
+        tested = self.admission.test(values)
         seen = int(raw.numbers[-1]) + 1
         if self.atoms.full:
-            seen = int(centred.numbers[tested - 1]) + 1
+            seen = int(values.numbers[tested - 1]) + 1
             rows = rows[rows.numbers < seen]
         before = self.counts
         self.digest.update(rows)

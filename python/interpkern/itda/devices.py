@@ -20,6 +20,11 @@ def norms(x: torch.Tensor) -> NDArray[numpy.float64]:
     return host(x.double().square().sum(1).sqrt())
 
 
+def centred(x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Rows less their mean."""
+    return torch.from_numpy(x.numpy() - mean.numpy()) if x.device.type == "cpu" else x - mean
+
+
 def column_sums(x: torch.Tensor) -> NDArray[numpy.float64]:
     """(D,) sums of the columns in float64."""
     if x.device.type == "cpu":
