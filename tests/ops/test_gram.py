@@ -1,4 +1,4 @@
-"""The Gram as it is kept on a GPU, here in the CPU's memory."""
+"""The Gram as it is kept, and as on a GPU, here in the CPU's memory."""
 
 import mmap
 import sys
@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import interpkern
+from interpkern import native
 from interpkern.ops import gram as grams
 from interpkern.ops import gram_stores
-from tests.ops.pursuits import problem
+from tests.ops.pursuits import problem, pursue, same_bits
 
 
 @pytest.fixture
@@ -72,6 +73,42 @@ def test_given_products_are_taken_over(on_gpu) -> None:
     assert torch.allclose(products(gram), (gram.atoms.double() @ gram.atoms.double().mT).float(), atol=1e-6)
     with pytest.raises(ValueError, match="row 32 that is off"):
         interpkern.Gram.from_products(atoms, given + torch.eye(33)[:, [32]] * 0.1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [7, 33])
+def test_expected_atoms_come_one_by_one_as_if_they_had_been_appended(width: int, threads: int) -> None:
+    x, atoms = problem(50, width, 700)
+    settings = {"method": "omp", "threads": threads, "backend": "cpu"}
+    grown = interpkern.Gram(atoms[:5], threads=threads)
+    came = 5
+    for expected, admitted in ((1, 1), (8, 3), (9, 0), (300, 280), (40, 40), (5, 1)):
+        grown.expect(atoms[came : came + expected])
+        whole = interpkern.Gram(atoms[:came])  # what only may come is not there
+        assert same_bits(*(pursue(x, gram.atoms, 4, gram=gram, **settings) for gram in (grown, whole)))
+        for _ in range(admitted):
+            grown.append_expected()
+        came += admitted
+        assert torch.equal(grown.atoms, atoms[:came])
+    grown.append(atoms[came:690])
+    whole, exact = interpkern.Gram(atoms[:690]), (atoms[:690].double() @ atoms[:690].double().mT).float()
+    assert torch.equal(products(grown), products(whole))
+    assert torch.equal(products(grown), products(grown).mT)
+    assert (products(grown) * native.load("_cpu").PRODUCT_STEP - exact).abs().max() < 2e-5
+    assert torch.equal(grown.prepared.rounding, whole.prepared.rounding)
+    panels = [gram.prepared.panels[:22].view(torch.uint8) for gram in (grown, whole)]
+    assert torch.equal(*panels)
+    assert same_bits(*(pursue(x, gram.atoms, 4, gram=gram, **settings) for gram in (grown, whole)))
+
+
+def test_expected_atoms_come_where_nothing_is_multiplied(on_gpu) -> None:
+    atoms = problem(1, 7, 20)[1]
+    for products_kept in (True, False):
+        gram = interpkern.Gram(atoms[:3], products=products_kept)
+        gram.expect(atoms[3:])
+        for _ in range(17):
+            gram.append_expected()
+        assert torch.equal(gram.atoms, atoms)
 
 
 def test_what_the_cpu_keeps_begins_with_a_cache_line_or_a_page() -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from interpkern.itda.atoms import Atoms
-from interpkern.itda.devices import host, norms, put, take
+from interpkern.itda.devices import host, norms, put, take, units
 from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import Rows
 from interpkern.ops.sparse_code import SparseCode
@@ -21,7 +21,7 @@ from interpkern.ops.sparse_code import SparseCode
 SMALLEST_WINDOW, LARGEST_WINDOW = 16, 1024
 GPU_WINDOW = 256
 """On a GPU, which encodes so many rows in the time of one, no window is smaller."""
-ADMITTED = {"mp": 4, "mp_refit": 1, "omp": 1}
+ADMITTED = {"mp": 6, "mp_refit": 1, "omp": 1}
 """Rows that are admitted from a window, about: each costs a test of the rows behind it, for mp a cheap one."""
 AHEAD = 8
 """Rows whose atoms are multiplied at once; so many more take hardly longer than one, which memory bounds."""
@@ -72,7 +72,7 @@ class Admission:
             queue.admit(row)
             admitted.append(row)
         chosen = numpy.array(admitted, numpy.int64)
-        self.atoms.record(rows, chosen, queue.norms[chosen], queue.losses[chosen])
+        self.atoms.record(rows, chosen, queue.norms, queue.losses)
         tested = admitted[-1] + 1 if self.atoms.full else len(rows)
         wanted = ADMITTED[self.pursuit.method] * tested // max(1, len(admitted))
         self._window = min(max(wanted, SMALLEST_WINDOW), LARGEST_WINDOW)
@@ -140,8 +140,7 @@ class _Queue:
     def _expect(self, row: int) -> None:
         """Have the atoms of this row and of the next ones that fail as yet multiplied at once."""
         rows = row + numpy.flatnonzero(self._fails[row : self._end])[:AHEAD]
-        sizes = torch.from_numpy(self.norms[rows, None]).to(self._values.device)
-        self._gram.expect((take(self._values, rows).double() / sizes).float())
+        self._gram.expect(units(self._values, rows, self.norms))
         self._expected = rows.tolist()
 
     def _encode(self) -> None:

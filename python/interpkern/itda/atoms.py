@@ -7,6 +7,7 @@ import pandas
 import torch
 from numpy.typing import NDArray
 
+from interpkern.itda.devices import units
 from interpkern.itda.rows import Rows
 from interpkern.ops.gram import Gram
 
@@ -24,7 +25,7 @@ RECORD = numpy.dtype(
 
 
 class Atoms:
-    """Unit rows and their records; rows go into the Gram first, one at a time, and `record` follows."""
+    """Unit rows and their records, which `append` takes in together."""
 
     def __init__(
         self,
@@ -55,17 +56,24 @@ class Atoms:
         new._records, new._count = records.copy(), len(records)
         return new
 
+    def append(
+        self, rows: Rows, chosen: NDArray[numpy.int64], norms: NDArray[numpy.float64], losses: NDArray[numpy.float64]
+    ) -> None:
+        """Make atoms of some of the (centred) rows; norms and losses are those of all rows."""
+        self.gram.append(units(rows.values, chosen, norms))
+        self.record(rows, chosen, norms, losses)
+
     def record(
         self, rows: Rows, chosen: NDArray[numpy.int64], norms: NDArray[numpy.float64], losses: NDArray[numpy.float64]
     ) -> None:
-        """Write down the newest atoms of the Gram, which were made of the rows `chosen`."""
+        """Write down the newest atoms of the Gram, where they have been appended one by one."""
         count = self._count + len(chosen)
         if count > len(self._records):
             self._records = numpy.concatenate([self._records, numpy.empty(max(64, count), RECORD)])
         at, fresh = torch.from_numpy(chosen), self._records[self._count : count]
         fresh["prompt_id"], fresh["position"] = rows.labels[at].T.numpy()
         fresh["token_id"], fresh["birth_step"] = rows.tokens[at].numpy(), rows.numbers[at].numpy()
-        fresh["source_norm"], fresh["admission_loss"] = norms, losses
+        fresh["source_norm"], fresh["admission_loss"] = norms[chosen], losses[chosen]
         self._count = count
 
     def first(self, count: int) -> "Atoms":

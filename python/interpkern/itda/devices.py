@@ -25,6 +25,11 @@ def centred(x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(x.numpy() - mean.numpy()) if x.device.type == "cpu" else x - mean
 
 
+def units(x: torch.Tensor, at: NDArray[numpy.int64], norms: NDArray[numpy.float64]) -> torch.Tensor:
+    """The chosen rows over their norms, which are those of all rows."""
+    return (take(x, at).double() / torch.from_numpy(norms[at, None]).to(x.device)).float()
+
+
 def column_sums(x: torch.Tensor) -> NDArray[numpy.float64]:
     """(D,) sums of the columns in float64."""
     if x.device.type == "cpu":

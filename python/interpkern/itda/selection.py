@@ -162,8 +162,7 @@ class _Search:
         stay = numpy.delete(numpy.arange(len(self.atoms)), leaving)
         old = self.atoms
         kept = Atoms.restored(old.values[torch.from_numpy(stay)], old.records[stay], None, self.pursuit.threads)
-        for row in coming.tolist():
-            kept.append(rows, row, float(norm[row]), float(losses[row]))
+        kept.append(rows, coming, norm, losses)
         self.atoms = kept
 
     def construction(self) -> Construction:
