@@ -8,8 +8,7 @@ namespace interpkern::INTERPKERN_ISA {
 namespace {
 
 constexpr int SQUARE = REGISTERS == 32 ? 4 : 2;  // atoms on either side; the lanes of a sum lie along the width
-
-constexpr int64_t CACHED = 16;  // columns that stay in the first cache
+constexpr int64_t CACHED = 16;                   // columns that stay in the first cache
 
 // out (SQUARE, SQUARE), its rows GROUP apart: the dots of SQUARE rows of `a` with as many of `b`. With FETCH, those
 // CACHED rows behind `b` are fetched meanwhile.
