@@ -109,6 +109,8 @@ def test_expected_atoms_come_where_nothing_is_multiplied(on_gpu) -> None:
         for _ in range(17):
             gram.append_expected()
         assert torch.equal(gram.atoms, atoms)
+        with pytest.raises(ValueError, match="append_expected"):
+            gram.append_expected()
 
 
 def test_what_the_cpu_keeps_begins_with_a_cache_line_or_a_page() -> None:

@@ -72,18 +72,20 @@ class Gram:
             rows: (n, D) contiguous float32 unit rows that lie where the atoms do; not checked.
         """
         count, after = self._count, self._count + len(rows)
-        self._expected = rows
-        self._multiplied = self._store.expect is not None and self._keeps_products(after)
-        if not self._multiplied or self._store.expect is None:
+        self._expected, self._multiplied = rows, False
+        if self._store.expect is None or not self._keeps_products(after):
             return
         if after > len(self._buffers.rows):
             self._grow(count, after)
         self._buffers.rows[count:after, : self._width] = rows
         self._store.expect(self._buffers, count, after, self._threads)
+        self._multiplied = True
 
     def append_expected(self) -> None:
-        """Append the first of the rows that are expected."""
+        """Append the first of the rows that are expected; ValueError if none is."""
         row, self._expected = self._expected[:1], self._expected[1:]
+        if len(row) == 0:
+            raise ValueError("append_expected: expected rows that `expect` was given before, got none")
         if not self._multiplied or self._store.admit is None:
             self._write(row)
             return
