@@ -78,7 +78,7 @@ void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, cons
 // The same in two steps. The first fills the products' rows alone, which no pursuit over the atoms before reads; so
 // several atoms that may come are multiplied while the others pass by once, and those that come are admitted in order.
 void expect_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report);
-void admit_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa);
+void admit_last_atom_cpu(const Atoms& atoms, Isa isa);
 
 // Writes indices, coefficients and residual_norm. A sample's result depends on the sample, the atoms and the ISA alone;
 // with `exact` not even on whether there are products.

@@ -38,6 +38,7 @@ Atoms view_room(const Rows& rows, const Scalar& rounding, const Panels& panels, 
   return view(rows, rounding, panels, products, count, std::min(room, rows.shape(1)), isa);
 }
 
+template <auto add>
 void add_atoms(Rows rows, Scalar rounding, Panels panels, Products products, int64_t first, int64_t count, int threads,
                const std::string& isa) {
   const Isa with = isa_called(isa);
@@ -45,23 +46,13 @@ void add_atoms(Rows rows, Scalar rounding, Panels panels, Products products, int
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
   const nb::gil_scoped_release no_gil;
-  add_atoms_cpu(atoms, first, with, threads, report);
+  add(atoms, first, with, threads, report);
 }
 
-void expect_atoms(Rows rows, Scalar rounding, Panels panels, Products products, int64_t first, int64_t count,
-                  int threads, const std::string& isa) {
+void admit_last_atom(Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
+                     const std::string& isa) {
   const Isa with = isa_called(isa);
-  const Atoms atoms = view_room(rows, rounding, panels, products, count, with);
-  const nb::object silent = nb::none();
-  const Report report = reporting(silent);
-  const nb::gil_scoped_release no_gil;
-  expect_atoms_cpu(atoms, first, with, threads, report);
-}
-
-void admit_atoms(Rows rows, Scalar rounding, Panels panels, Products products, int64_t first, int64_t count,
-                 const std::string& isa) {
-  const Isa with = isa_called(isa);
-  admit_atoms_cpu(view_room(rows, rounding, panels, products, count, with), first, with);
+  admit_last_atom_cpu(view_room(rows, rounding, panels, products, count, with), with);
 }
 
 void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
@@ -166,12 +157,14 @@ void bind_matching_pursuit(nb::module_& module) {
   module.attr("BLOCK") = BLOCK;
   module.attr("ATOM_STEP") = ATOM_STEP;
   module.attr("PRODUCT_STEP") = PRODUCT_STEP;
-  module.def("add_atoms", add_atoms, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a, "products"_a.none(), "first"_a,
-             "count"_a, "threads"_a, "isa"_a, "Prepare the atoms from `first` on; see interpkern.ops.gram.");
-  module.def("expect_atoms", expect_atoms, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a, "products"_a.none(),
-             "first"_a, "count"_a, "threads"_a, "isa"_a, "Multiply atoms that may come; see interpkern.ops.gram.");
-  module.def("admit_atoms", admit_atoms, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a, "products"_a.none(),
-             "first"_a, "count"_a, "isa"_a, "Take in atoms that were expected; see interpkern.ops.gram.");
+  module.def("add_atoms", add_atoms<add_atoms_cpu>, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a,
+             "products"_a.none(), "first"_a, "count"_a, "threads"_a, "isa"_a,
+             "Prepare the atoms from `first` on; see interpkern.ops.gram.");
+  module.def("expect_atoms", add_atoms<expect_atoms_cpu>, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a,
+             "products"_a.none(), "first"_a, "count"_a, "threads"_a, "isa"_a,
+             "Multiply atoms that may come; see interpkern.ops.gram.");
+  module.def("admit_last_atom", admit_last_atom, nb::kw_only(), "rows"_a, "rounding"_a, "panels"_a, "products"_a.none(),
+             "count"_a, "isa"_a, "Take in the next expected atom; see interpkern.ops.gram.");
   module.def("panel_layout", layout, nb::kw_only(), "width"_a, "isa"_a,
              "Shape and dtype in which an instruction set keeps the 16-bit numbers of PANEL atoms.");
   module.def("matching_pursuit", matching_pursuit, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,

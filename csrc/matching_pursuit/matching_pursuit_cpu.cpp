@@ -105,14 +105,14 @@ void expect_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, c
   multiply_atoms(kernels_for(isa), atoms, first, false, threads, report);
 }
 
-void admit_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa) {
-  pack_atoms(kernels_for(isa), atoms, first);
+void admit_last_atom_cpu(const Atoms& atoms, Isa isa) {
+  const int64_t last = atoms.count - 1;
+  pack_atoms(kernels_for(isa), atoms, last);
   if (!atoms.products) return;
-  constexpr int64_t FETCHED = 32;  // rows ahead
-  for (int64_t j = 0; j < atoms.count; ++j) {
-    if (j + FETCHED < atoms.count) __builtin_prefetch(atoms.products + (j + FETCHED) * atoms.stride + first, 1);
-    for (int64_t i = std::max(j + 1, first); i < atoms.count; ++i)
-      atoms.products[j * atoms.stride + i] = atoms.products[i * atoms.stride + j];
+  constexpr int64_t AHEAD = 32;  // rows
+  for (int64_t j = 0; j < last; ++j) {
+    if (j + AHEAD < last) __builtin_prefetch(atoms.products + (j + AHEAD) * atoms.stride + last, 1);
+    atoms.products[j * atoms.stride + last] = atoms.products[last * atoms.stride + j];
   }
 }
 

@@ -90,7 +90,7 @@ class Gram:
             self._write(row)
             return
         self._count += 1
-        self._store.admit(self._buffers, self._count - 1, self._count)
+        self._store.admit(self._buffers, self._count)
 
     def __len__(self) -> int:
         """M, the number of atoms."""

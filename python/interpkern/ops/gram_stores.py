@@ -28,7 +28,8 @@ NUMBERS = 1 << 24
 
 @dataclass(frozen=True)
 class Store:
-    """One way to keep atoms in buffers with room for more; what is beyond the atoms is zero."""
+    """One way to keep atoms in buffers with room for more; what is beyond the atoms, and beyond rows that are
+    expected, is zero."""
 
     allocate: Callable[[int, int, int, torch.device], Prepared]
     """Makes buffers for a number of atoms and the side of their products, 0 for none, a width, and a device."""
@@ -40,8 +41,8 @@ class Store:
     """Keeps (M, M) products that the caller has."""
     expect: Callable[[Prepared, int, int, int], None] | None = None
     """Multiplies what stands in `rows` from one atom to another with all before, unseen by calls over those before."""
-    admit: Callable[[Prepared, int, int], None] | None = None
-    """Makes atoms of the first that were expected, from one to another."""
+    admit: Callable[[Prepared, int], None] | None = None
+    """Makes an atom of the first one expected, with which there are so many."""
 
 
 def store_for(device: torch.device) -> Store:
@@ -55,10 +56,10 @@ def panels_for(isa: str) -> Store:
     """That of the CPU kernels on an instruction set, which decides how panels are laid out."""
     return Store(
         allocate=partial(_panels, isa),
-        add=partial(_add_to_panels, isa),
+        add=partial(_in_panels, "add_atoms", isa),
         move=_move_panels,
         take_products=_round_products,
-        expect=partial(_expect_in_panels, isa),
+        expect=partial(_in_panels, "expect_atoms", isa),
         admit=partial(_admit_to_panels, isa),
     )
 
@@ -83,30 +84,13 @@ def _panels(isa: str, atoms: int, side: int, width: int, device: torch.device) -
     )
 
 
-def _add_to_panels(isa: str, buffers: Prepared, first: int, count: int, threads: int) -> None:
-    native.call(
-        native.load("_cpu").add_atoms,
-        **buffers._asdict(),
-        first=first,
-        count=count,
-        threads=threads,
-        isa=isa,
-    )
+def _in_panels(step: str, isa: str, buffers: Prepared, first: int, count: int, threads: int) -> None:
+    take = getattr(native.load("_cpu"), step)
+    native.call(take, **buffers._asdict(), first=first, count=count, threads=threads, isa=isa)
 
 
-def _expect_in_panels(isa: str, buffers: Prepared, first: int, count: int, threads: int) -> None:
-    native.call(
-        native.load("_cpu").expect_atoms,
-        **buffers._asdict(),
-        first=first,
-        count=count,
-        threads=threads,
-        isa=isa,
-    )
-
-
-def _admit_to_panels(isa: str, buffers: Prepared, first: int, count: int) -> None:
-    native.call(native.load("_cpu").admit_atoms, **buffers._asdict(), first=first, count=count, isa=isa)
+def _admit_to_panels(isa: str, buffers: Prepared, count: int) -> None:
+    native.call(native.load("_cpu").admit_last_atom, **buffers._asdict(), count=count, isa=isa)
 
 
 def _move_panels(new: Prepared, old: Prepared, filled: int) -> None:

@@ -116,28 +116,29 @@ def path_changes(
         >>> path_changes(x, atoms, code, 500).shape
         torch.Size([1000])
     """
-    settings = {"method": method, "nonnegative": nonnegative, "tol": tol, "gram": gram, "threads": threads}
-    problem, chosen = _replayed(x, atoms, code, known, backend, **settings)
-    if chosen in REPLAYS:
-        return REPLAYS[chosen](problem, code, known)
-    again = matching_pursuit_library.call(problem, chosen, None)
-    return (again.indices >= known).any(1)
-
-
-def _replayed(
-    x: torch.Tensor, atoms: torch.Tensor, code: SparseCode, known: int, backend: str, **settings: Any
-) -> tuple[Problem, str]:
-    """The call that made a code, over more atoms, and the backend that takes it."""
     if not isinstance(code, SparseCode):
         raise DTypeError(f"code: expected the SparseCode of an earlier call, got {type(code).__name__}")
-    k = integer("code.indices.shape[1]", code.indices.shape[1], 1, MAX_PICKS)
-    problem = _checked(x, atoms, k, precision="exact", **settings)
+    problem = _checked(
+        x,
+        atoms,
+        integer("code.indices.shape[1]", code.indices.shape[1], 1, MAX_PICKS),
+        method=method,
+        nonnegative=nonnegative,
+        tol=tol,
+        gram=gram,
+        precision="exact",
+        threads=threads,
+    )
     if len(code) != len(problem.x):
         raise ShapeError(f"code: expected {len(problem.x)} samples to match x, got {len(code)}")
     known = integer("known", known, 0, len(problem.atoms))
     if code.indices.numel() and int(code.indices.max()) >= known:
         raise ValueError(f"code: expected indices of the first {known} atoms, got {int(code.indices.max())}")
-    return problem, choose("matching_pursuit", BACKENDS, backend, problem).name
+    chosen = choose("matching_pursuit", BACKENDS, backend, problem).name
+    if chosen in REPLAYS:
+        return REPLAYS[chosen](problem, code, known)
+    again = matching_pursuit_library.call(problem, chosen, None)
+    return (again.indices >= known).any(1)
 
 
 def _checked(

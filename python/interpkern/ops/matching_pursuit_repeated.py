@@ -1,6 +1,6 @@
 """`matching_pursuit` again and again over a Gram that grows, without checking what has been checked before."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -31,8 +31,6 @@ class RepeatedPursuit:
     tol: float
     backend: str
     threads: int
-    _chosen: list[Backend] = field(default_factory=list, init=False)
-    """The backend of the last call, which takes the next one too if it can."""
 
     def encode(self, x: torch.Tensor) -> SparseCode:
         """What `matching_pursuit` gives for (N, D) samples."""
@@ -62,6 +60,4 @@ class RepeatedPursuit:
             precision="exact",
             threads=self.threads,
         )
-        if not self._chosen or self._chosen[0].why_not(problem) is not None:
-            self._chosen[:] = [choose("matching_pursuit", BACKENDS, self.backend, problem)]
-        return problem, self._chosen[0]
+        return problem, choose("matching_pursuit", BACKENDS, self.backend, problem)
