@@ -49,7 +49,7 @@ struct Sample {
   void lay_out(const Pursuit& p, Arena& arena) {
     pursuit = &p;
     const int64_t room = capacity(p), distinct = smaller(p.picks, p.atoms.count), width = p.atoms.padded_width;
-    coefficients = arena.take<float>(p.method == Method::mp ? 0 : distinct);
+    coefficients = arena.take<float>(p.method == Method::mp ? 0 : OrthogonalBasis::padded(distinct));
     basis = {};
     system = {};
     if (p.nonnegative) {
@@ -68,7 +68,7 @@ struct Sample {
       basis = {room,
                width,
                arena.take<float>(room * width),
-               arena.take<float>(room * room),
+               arena.take<float>(room * OrthogonalBasis::padded(room)),
                arena.take<float>(room),
                arena.take<float>(room),
                0};
