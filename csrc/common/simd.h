@@ -176,6 +176,21 @@ INTERPKERN_INLINE bool any_at_least(Vec a, Vec b) {
 #endif
 }
 
+// A bit for every lane in which a >= b.
+INTERPKERN_INLINE uint32_t lanes_at_least(Short a, Short b) {
+#if defined(__AVX512F__)
+  return _mm512_cmpge_epi16_mask((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  const __m256i less = _mm256_packs_epi16(_mm256_cmpgt_epi16((__m256i)b, (__m256i)a), _mm256_set1_epi16(-1));
+  const uint32_t bytes = ~uint32_t(_mm256_movemask_epi8(less));
+  return (bytes & 0xff) | (bytes >> 8 & 0xff00);
+#else
+  uint32_t lanes = 0;
+  for (int lane = 0; lane < SHORTS; ++lane) lanes |= uint32_t(a[lane] >= b[lane]) << lane;
+  return lanes;
+#endif
+}
+
 INTERPKERN_INLINE float largest_lane(Vec x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps(x);
@@ -210,19 +225,6 @@ INTERPKERN_INLINE Int read_pairs(const int16_t* memory) {
   return pairs;
 }
 
-// LANES 16-bit integers as the first of pairs with 0.
-INTERPKERN_INLINE Int read_alone(const int16_t* memory) {
-#if defined(__AVX512F__)
-  return (Int)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)memory));
-#elif defined(__AVX2__)
-  return (Int)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)memory));
-#else
-  Int pairs;
-  for (int lane = 0; lane < LANES; ++lane) pairs[lane] = uint16_t(memory[lane]);
-  return pairs;
-#endif
-}
-
 // sum + for every lane the products of its pairs' halves.
 INTERPKERN_INLINE Int add_pair_products(Int sum, Int a, Int b) {
 #if defined(__AVX512VNNI__)
@@ -233,6 +235,49 @@ INTERPKERN_INLINE Int add_pair_products(Int sum, Int a, Int b) {
   return sum + (Int)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
   return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+// Integers of two vectors side by side, a's in the low half. Each 16 bytes of the result are the first half, or the
+// second one, of the same 16 bytes of a and b.
+INTERPKERN_INLINE Int interleave_low(Short a, Short b) {
+#if defined(__AVX512F__)
+  return (Int)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Int)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Int)_mm_unpacklo_epi16((__m128i)a, (__m128i)b);
+#else
+  return (Int)(Short){a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]};
+#endif
+}
+INTERPKERN_INLINE Int interleave_high(Short a, Short b) {
+#if defined(__AVX512F__)
+  return (Int)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Int)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Int)_mm_unpackhi_epi16((__m128i)a, (__m128i)b);
+#else
+  return (Int)(Short){a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]};
+#endif
+}
+
+// What interleave_low and interleave_high took apart, as 16-bit integers, or the nearest there are.
+INTERPKERN_INLINE Short narrow(Int low, Int high) {
+#if defined(__AVX512F__)
+  return (Short)_mm512_packs_epi32((__m512i)low, (__m512i)high);
+#elif defined(__AVX2__)
+  return (Short)_mm256_packs_epi32((__m256i)low, (__m256i)high);
+#elif defined(__SSE2__)
+  return (Short)_mm_packs_epi32((__m128i)low, (__m128i)high);
+#else
+  Short x;
+  for (int lane = 0; lane < SHORTS; ++lane) {
+    const int32_t wide = lane < LANES ? low[lane] : high[lane - LANES];
+    x[lane] = int16_t(wide < -32768 ? -32768 : wide > 32767 ? 32767 : wide);
+  }
+  return x;
 #endif
 }
 
@@ -259,6 +304,10 @@ INTERPKERN_INLINE Vec to_float(Int x) {
 #endif
 }
 
+INTERPKERN_INLINE int16_t largest_lane(Short x) {
+  return int16_t(largest_lane(max(to_float((Int)x >> 16), to_float(((Int)x << 16) >> 16))));
+}
+
 INTERPKERN_INLINE Vec read(const float* memory) {
   Vec x;
   __builtin_memcpy(&x, memory, sizeof x);
@@ -269,19 +318,6 @@ INTERPKERN_INLINE void write(float* memory, Vec x) {
   __builtin_memcpy(memory, &x, sizeof x);
 }
 
-// LANES 16-bit integers as floats.
-INTERPKERN_INLINE Vec widen(const int16_t* memory) {
-#if defined(__AVX512F__)
-  return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i*)memory)));
-#elif defined(__AVX2__)
-  return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i*)memory)));
-#else
-  Vec x;
-  for (int lane = 0; lane < LANES; ++lane) x[lane] = memory[lane];
-  return x;
-#endif
-}
-
 INTERPKERN_INLINE Short read_shorts(const int16_t* memory) {
   Short x;
   __builtin_memcpy(&x, memory, sizeof x);
@@ -289,6 +325,16 @@ INTERPKERN_INLINE Short read_shorts(const int16_t* memory) {
 }
 
 INTERPKERN_INLINE void write_shorts(int16_t* memory, Short x) {
+  __builtin_memcpy(memory, &x, sizeof x);
+}
+
+INTERPKERN_INLINE Int read_ints(const int32_t* memory) {
+  Int x;
+  __builtin_memcpy(&x, memory, sizeof x);
+  return x;
+}
+
+INTERPKERN_INLINE void write_ints(int32_t* memory, Int x) {
   __builtin_memcpy(memory, &x, sizeof x);
 }
 

@@ -2,35 +2,31 @@
 #pragma once
 
 #include "samples.h"
+#include "weighted_rows.h"
 
 namespace interpkern::INTERPKERN_ISA {
 namespace {
 
 // A sample whose correlations with all atoms are kept up to date through rows of the Gram.
 struct GramSample : Sample {
-  int16_t* correlations;  // (blocks * BLOCK,) as of `base_coefficients`; mp: as of now
+  int16_t* correlations;  // (blocks * BLOCK,)
   float resolution;       // value of a unit of them
-  Vec* peaks;             // (blocks,)
-  float* base_coefficients;
-  WeightedRows rows;  // omp: those of the support, weighted by what the coefficients have changed by since
-  float* changes;
+  Short* peaks;           // (blocks,) the largest in each lane
+  WeightedRows rows;      // omp: those of the support
+  float* at_rest;         // (capacity,) omp: the coefficients when products were last made
+  int64_t steps_at_rest;  // picks made by then
   int64_t blocks;
-  float base_bound, bound;  // how far the correlations behind the peaks may be from the dots
-  int64_t steps_at_rest;    // picks made by then
+  float base_bound, bound;  // how far the correlations may be from the dots: omp without its rows; in all
   bool busy;
 
   void lay_out(const Pursuit& p, Arena& arena) {
     Sample::lay_out(p, arena);
     blocks = blocks_of(p.atoms);
     correlations = arena.take<int16_t>(blocks * BLOCK);
-    peaks = arena.take<Vec>(blocks);
-    const int64_t room = p.method == Method::omp ? capacity(p) : 0, pairs = (room + 1) / 2, columns = blocks * BLOCK;
-    base_coefficients = arena.take<float>(room);
-    changes = arena.take<float>(room);
-    rows = {};
-    rows.pairs = arena.take<int16_t>(pairs * columns * 2);
-    rows.weights = arena.take<int32_t>(pairs);
-    rows.columns = columns;
+    peaks = arena.take<Short>(blocks);
+    const int64_t room = p.method == Method::omp ? capacity(p) : 0;
+    at_rest = arena.take<float>(room);
+    rows.lay_out(room, blocks * BLOCK, arena);
   }
 
   // Takes over the residual's products with all atoms, in units of `unit`, each off by `error` at most; each block's
@@ -39,12 +35,12 @@ struct GramSample : Sample {
     for (int64_t block = 0; block < blocks; ++block)
       __builtin_memcpy(correlations + block * BLOCK, products + block * GROUP * BLOCK, BLOCK * sizeof(int16_t));
     resolution = unit;
-    rows.clear(unit);
+    rows.clear();
     base_bound = bound = error + 0.51f * unit;
     steps_at_rest = steps;
     if (pursuit->method == Method::omp)
-      for (int64_t i = 0; i < size; ++i) base_coefficients[i] = coefficients[i];
-    find_peaks(correlations, resolution, blocks, pursuit->nonnegative, peaks);
+      for (int64_t i = 0; i < size; ++i) at_rest[i] = coefficients[i];
+    find_peaks(correlations, blocks, pursuit->nonnegative, peaks);
   }
 
   // Makes the pick that `search` has prepared.
@@ -66,23 +62,26 @@ struct GramSample : Sample {
   void propagate(const GramSample& other) {
     const bool nonnegative = pursuit->nonnegative;
     const int16_t* fresh = product_row(picks[steps - 1]);
-    if (pursuit->method == Method::omp)
-      return (nonnegative ? sum_rows<true> : sum_rows<false>)(correlations, rows, fresh, blocks, peaks);
-    const int16_t* next = other.busy && other.candidate_count > 0 ? product_row(other.candidates[0]) : nullptr;
-    const float factor = values[steps - 1] * (PRODUCT_STEP * (1 << 15)) / resolution;
-    (nonnegative ? subtract_row<true> : subtract_row<false>)(correlations, resolution, int16_t(__builtin_rintf(factor)),
-                                                             fresh, blocks, peaks, next);
+    if (pursuit->method == Method::omp) {
+      (nonnegative ? add_rows<true> : add_rows<false>)(correlations, rows, fresh, blocks, peaks);
+    } else {
+      const int16_t* next = other.busy && other.candidate_count > 0 ? product_row(other.candidates[0]) : nullptr;
+      const float factor = values[steps - 1] * (PRODUCT_STEP * (1 << 15)) / resolution;
+      (nonnegative ? subtract_row<true> : subtract_row<false>)(correlations, int16_t(__builtin_rintf(factor)), fresh,
+                                                               blocks, peaks, next);
+    }
     while (2 * (left + bound) <= resolution * CORRELATION_STEPS) refine();
   }
 
   // Lists the atoms that may be the next pick, none when the residual is at rounding level. False when the correlations
   // have become too rough to tell, and have to be multiplied anew.
   bool search() {
-    const float peak = largest_peak(peaks, blocks);
+    const int16_t peak = largest_peak(peaks, blocks);
     candidate_count = 0;
-    if (peak + bound <= LEVEL * norm) return true;
-    const bool tells = peak > 2 * bound && bound <= MOST_ERROR * resolution;
-    if (!(tells && collect(pursuit->exact ? peak - 2 * bound : peak))) {
+    if (peak * resolution + bound <= LEVEL * norm) return true;
+    const float off = bound / resolution;
+    const bool tells = peak > 2 * off && off <= MOST_ERROR;
+    if (!(tells && collect(pursuit->exact ? int16_t(peak - 2 * off) : peak))) {
       // Multiplying anew means making all picks again; worth it if comparing all would have cost more since the last
       // time.
       if ((steps - steps_at_rest) * pursuit->atoms.count > steps * steps) return false;
@@ -103,41 +102,41 @@ struct GramSample : Sample {
   // Doubles the correlations and halves their unit.
   void refine() {
     resolution /= 2;
-    rows.clear(resolution);
-    for (int64_t i = 0; i < blocks * BLOCK; ++i) correlations[i] = int16_t(2 * correlations[i]);
+    for (int64_t block = 0; block < blocks; ++block) peaks[block] += peaks[block];
+    for (int64_t i = 0; i < blocks * BLOCK; i += SHORTS) {
+      const Short x = read_shorts(correlations + i);
+      write_shorts(correlations + i, x + x);
+    }
   }
 
   void weigh_rows() {
     while (rows.size < size) {
-      if (rows.size >= steps_at_rest) base_coefficients[rows.size] = 0;
-      rows.add(product_row(picks[rows.size]));
+      if (rows.size >= steps_at_rest) at_rest[rows.size] = 0;
+      rows.add(product_row(picks[rows.size]), at_rest[rows.size]);
       if (rows.fills_pair() && rows.size < size)  // the last pair is interleaved as it is first summed
         for (int64_t block = 0; block < blocks; ++block) rows.interleave(block);
     }
     float moved = 0, sum = norm;
     for (int64_t i = 0; i < size; ++i) {
-      changes[i] = coefficients[i] - base_coefficients[i];
-      moved += __builtin_fabsf(changes[i]);
+      moved += __builtin_fabsf(coefficients[i] - at_rest[i]);
       sum += __builtin_fabsf(coefficients[i]);
     }
-    bound =
-        base_bound + rows.weigh(changes, resolution) + moved * gram_error(pursuit->atoms.width) + 4 * ROUNDING * sum;
+    base_bound += 0.51f * resolution;
+    bound = base_bound + rows.weigh(coefficients, resolution) + moved * gram_error(pursuit->atoms.width) +
+            4 * ROUNDING * sum;
   }
 
   // Lists the atoms that reach `least`; false when they are too many, or none may be picked.
-  bool collect(float least) {
-    const Vec threshold = broadcast(least);
-    float values[BLOCK];
+  bool collect(int16_t least) {
+    const Short threshold = Short{} + least;
     candidate_count = 0;
     for (int64_t block = 0; block < blocks; ++block) {
-      if (!any_at_least(peaks[block], threshold)) continue;
-      block_correlations(block, values);
-      for (int64_t i = 0; i < BLOCK; i += LANES) {
-        if (!any_at_least(magnitude(read(values + i), pursuit->nonnegative), threshold)) continue;
-        for (int64_t lane = i; lane < i + LANES; ++lane) {
-          const int64_t index = block * BLOCK + lane;
-          if (!(magnitude(values[lane], pursuit->nonnegative) >= least) || index >= pursuit->atoms.count) continue;
-          if (chosen().has(index)) continue;
+      if (lanes_at_least(peaks[block], threshold) == 0) continue;
+      for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += SHORTS) {
+        const Short sizes = magnitude(read_shorts(correlations + at), pursuit->nonnegative);
+        for (uint32_t lanes = lanes_at_least(sizes, threshold); lanes != 0; lanes &= lanes - 1) {
+          const int64_t index = at + __builtin_ctz(lanes);
+          if (index >= pursuit->atoms.count || chosen().has(index)) continue;
           if (candidate_count == MOST) return false;
           candidates[candidate_count++] = int32_t(index);
           if (!pursuit->exact) return true;
@@ -145,15 +144,6 @@ struct GramSample : Sample {
       }
     }
     return candidate_count > 0;
-  }
-
-  void block_correlations(int64_t block, float* out) const {
-    const Vec scale = broadcast(rows.scale);
-    for (int64_t at = 0; at < BLOCK; at += STRIP_ATOMS) {
-      Int sums[STRIP];
-      sum_strip(correlations, rows, block * BLOCK + at, sums);
-      for (int v = 0; v < STRIP; ++v) write(out + at + v * LANES, to_float(sums[v]) * scale);
-    }
   }
 
   // Lists the best atom by dots with all.

@@ -68,6 +68,13 @@ inline float exact_float32(uint32_t bits) {
   return x;
 }
 
+// The power of two that a positive normal number starts with.
+inline int exponent_of(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return int(bits >> 23) - 127;
+}
+
 inline float from_half(uint16_t half) {
   const float magnitude = exact_float32(uint32_t(half & 0x7fff) << 13) * 0x1p112f;
   return half & 0x8000 ? -magnitude : magnitude;

@@ -1,0 +1,126 @@
+// Rows of the Gram that one sample's correlations change by together, each with a weight of its own at every step.
+#pragma once
+
+#include "sample.h"
+
+namespace interpkern::INTERPKERN_ISA {
+namespace {
+
+// Keeps correlations up to date with the coefficients of their rows. Two and two rows lie interleaved, so that one
+// instruction sums a pair; an odd last one stays where it is.
+struct WeightedRows {
+  int32_t* pairs;    // (pairs, columns) what `interleave_low` and `interleave_high` make of two rows
+  int32_t* weights;  // (pairs,) of this step, the second row's in the high half
+  double* taken;     // (room,) how much of each coefficient has been taken off
+  int64_t columns, size;
+  const int16_t *first, *second;  // the last pair's rows in the Gram
+  int shift;                      // a unit of the correlations is 2^shift of the weighted sum's
+
+  void lay_out(int64_t room, int64_t its_columns, Arena& arena) {
+    columns = its_columns;
+    pairs = arena.take<int32_t>((room + 1) / 2 * columns);
+    weights = arena.take<int32_t>((room + 1) / 2);
+    taken = arena.take<double>(room);
+  }
+
+  void clear() { size = 0; }
+
+  // Adds a row of whose coefficient this much has been taken off. The pair that a second row fills has to be
+  // interleaved, block by block, before it is summed.
+  void add(const int16_t* row, float its_taken) {
+    (size % 2 == 0 ? first : second) = row;
+    taken[size++] = its_taken;
+  }
+  bool fills_pair() const { return size % 2 == 0; }
+
+  void interleave(int64_t block) {
+    int32_t* to = pairs + (size / 2 - 1) * columns;
+    for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += SHORTS) {
+      const Short x = read_shorts(first + at), y = read_shorts(second + at);
+      write_ints(to + at, interleave_low(x, y));
+      write_ints(to + at + LANES, interleave_high(x, y));
+    }
+  }
+
+  // Sets the weights that bring correlations, in units of `resolution`, up to date with the coefficients. Returns what
+  // they will be off by.
+  float weigh(const float* coefficients, float resolution) {
+    const auto change = [&](int64_t i) { return coefficients[i] - taken[i]; };
+    float sum = 0, largest = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      const float distance = __builtin_fabsf(float(change(i)));
+      sum += distance;
+      largest = distance > largest ? distance : largest;
+    }
+    // Neither a weight nor the sum of all, times the largest integer, may overflow.
+    const float room = size < 64000 ? 64000 - float(size) : 0, by_sum = sum / room, by_largest = largest / 32000;
+    const float least = (by_sum > by_largest ? by_sum : by_largest) * PRODUCT_STEP + resolution * 0x1p-24f;
+    const bool fits = 2 * least <= resolution;  // or all weights are 0
+    shift = fits ? exponent_of(resolution / least) : 1;
+    const double unit = fits ? double(resolution) / PRODUCT_STEP / double(1 << shift) : 0x1p100, per_unit = 1 / unit;
+    const auto take_off = [&](int64_t i) {
+      const double weight = __builtin_rint(change(i) * per_unit);
+      taken[i] += weight * unit;
+      return -int32_t(weight);
+    };
+    for (int64_t i = 0; i < size; i += 2) {
+      const int32_t low = take_off(i), high = i + 1 < size ? take_off(i + 1) : 0;
+      weights[i / 2] = pair(low, high);
+    }
+    float off = 0;
+    for (int64_t i = 0; i < size; ++i) off += __builtin_fabsf(float(change(i)));
+    return fits ? 1.03f * off : __builtin_inff();  // products are no larger
+  }
+};
+
+constexpr int STRIP = REGISTERS / 8;  // Shorts of correlations that are brought up to date at once
+constexpr int64_t STRIP_ATOMS = STRIP * SHORTS;
+
+// What the weighted rows change STRIP_ATOMS correlations by, from `at` on.
+INTERPKERN_INLINE void sum_strip(const WeightedRows& rows, int64_t at, Short (&changes)[STRIP]) {
+  Int sums[2 * STRIP], shift = Int{} + rows.shift;
+  INTERPKERN_OPAQUE(shift);  // one instruction shifts by a vector, two by a number
+  for (Int& sum : sums) sum = Int{} + (1 << (rows.shift - 1));
+  const int64_t full = rows.size / 2;
+  for (int64_t i = 0; i < full; ++i) {
+    const Int weights = Int{} + rows.weights[i];
+    const int32_t* from = rows.pairs + i * rows.columns + at;
+    INTERPKERN_OPAQUE_POINTER(from);
+    for (int v = 0; v < 2 * STRIP; ++v) sums[v] = add_pair_products(sums[v], read_ints(from + v * LANES), weights);
+  }
+  if (rows.size % 2 == 1) {
+    const Int weight = Int{} + rows.weights[full];
+    for (int v = 0; v < STRIP; ++v) {
+      const Short x = read_shorts(rows.first + at + v * SHORTS);
+      sums[2 * v] = add_pair_products(sums[2 * v], interleave_low(x, x), weight);
+      sums[2 * v + 1] = add_pair_products(sums[2 * v + 1], interleave_high(x, x), weight);
+    }
+  }
+  for (int v = 0; v < STRIP; ++v) changes[v] = narrow(sums[2 * v] >> shift, sums[2 * v + 1] >> shift);
+}
+
+// Brings correlations and peaks up to date by weighted rows, the last of which, `fresh`, is fetched ahead.
+template <bool NONNEGATIVE>
+inline void add_rows(int16_t* correlations, WeightedRows& rows, const int16_t* fresh, int64_t blocks, Short* peaks) {
+  constexpr int64_t AHEAD = 4;
+  for (int64_t block = 0; block < AHEAD && block < blocks; ++block) fetch_block(fresh, block);
+  for (int64_t block = 0; block < blocks; ++block) {
+    if (block + AHEAD < blocks) fetch_block(fresh, block + AHEAD);
+    if (rows.fills_pair()) rows.interleave(block);
+    Short peak{};
+    for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += STRIP_ATOMS) {
+      Short changes[STRIP];
+      sum_strip(rows, at, changes);
+      for (int v = 0; v < STRIP; ++v) {
+        int16_t* c = correlations + at + v * SHORTS;
+        const Short now = read_shorts(c) + changes[v];
+        write_shorts(c, now);
+        peak = max(peak, magnitude(now, NONNEGATIVE));
+      }
+    }
+    peaks[block] = peak;
+  }
+}
+
+}  // namespace
+}  // namespace interpkern::INTERPKERN_ISA
