@@ -124,6 +124,8 @@ struct GramSample : Sample {
     base_bound += 0.51f * resolution;
     bound = base_bound + rows.weigh(coefficients, resolution) + moved * gram_error(pursuit->atoms.width) +
             4 * ROUNDING * sum;
+    // Correlations that are further off may have left 16 bits, and tell nothing until products are made anew.
+    if (!(bound <= MOST_ERROR * resolution)) base_bound = bound = __builtin_inff();
   }
 
   // Lists the atoms that reach `least`; false when they are too many, or none may be picked.
