@@ -73,10 +73,12 @@ inline void find_peaks(const int16_t* correlations, int64_t blocks, bool nonnega
   }
 }
 
+// Fetches into the first cache (LOCALITY 3) or the second (2).
+template <int LOCALITY>
 INTERPKERN_INLINE void fetch_block(const int16_t* row, int64_t block) {
   constexpr int64_t LINE = 32;
   if (row)
-    for (int64_t i = 0; i < BLOCK; i += LINE) __builtin_prefetch(row + block * BLOCK + i, 0, 2);
+    for (int64_t i = 0; i < BLOCK; i += LINE) __builtin_prefetch(row + block * BLOCK + i, 0, LOCALITY);
 }
 
 // correlations -= factor * row / 2^15; `next` is a row to fetch meanwhile.
@@ -86,7 +88,7 @@ inline void subtract_row(int16_t* correlations, int16_t factor, const int16_t* r
   const Short f = Short{} + factor;
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t at = block * BLOCK;
-    fetch_block(next, block);
+    fetch_block<2>(next, block);
     Short peak[2]{};
     for (int64_t i = 0; i < BLOCK; i += 2 * SHORTS)
       for (int half = 0; half < 2; ++half) {

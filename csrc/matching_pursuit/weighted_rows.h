@@ -103,9 +103,9 @@ INTERPKERN_INLINE void sum_strip(const WeightedRows& rows, int64_t at, Short (&c
 template <bool NONNEGATIVE>
 inline void add_rows(int16_t* correlations, WeightedRows& rows, const int16_t* fresh, int64_t blocks, Short* peaks) {
   constexpr int64_t AHEAD = 4;
-  for (int64_t block = 0; block < AHEAD && block < blocks; ++block) fetch_block(fresh, block);
+  for (int64_t block = 0; block < AHEAD && block < blocks; ++block) fetch_block<3>(fresh, block);
   for (int64_t block = 0; block < blocks; ++block) {
-    if (block + AHEAD < blocks) fetch_block(fresh, block + AHEAD);
+    if (block + AHEAD < blocks) fetch_block<3>(fresh, block + AHEAD);
     if (rows.fills_pair()) rows.interleave(block);
     Short peak{};
     for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += STRIP_ATOMS) {
