@@ -55,11 +55,11 @@ struct WeightedRows {
     // Neither a weight nor the sum of all, times the largest integer, may overflow.
     const float room = size < 64000 ? 64000 - float(size) : 0, by_sum = sum / room, by_largest = largest / 32000;
     const float least = (by_sum > by_largest ? by_sum : by_largest) * PRODUCT_STEP + resolution * 0x1p-24f;
-    const bool fits = 2 * least <= resolution;  // or all weights are 0
+    const bool fits = 2 * least <= resolution;  // otherwise all weights are 0
     shift = fits ? exponent_of(resolution / least) : 1;
-    const double unit = fits ? double(resolution) / PRODUCT_STEP / double(1 << shift) : 0x1p100, per_unit = 1 / unit;
+    const double unit = double(resolution) / PRODUCT_STEP / double(1 << shift), per_unit = 1 / unit;
     const auto take_off = [&](int64_t i) {
-      const double weight = __builtin_rint(change(i) * per_unit);
+      const double weight = fits ? __builtin_rint(change(i) * per_unit) : 0;
       taken[i] += weight * unit;
       return -int32_t(weight);
     };
