@@ -328,16 +328,6 @@ INTERPKERN_INLINE void write_shorts(int16_t* memory, Short x) {
   __builtin_memcpy(memory, &x, sizeof x);
 }
 
-INTERPKERN_INLINE Int read_ints(const int32_t* memory) {
-  Int x;
-  __builtin_memcpy(&x, memory, sizeof x);
-  return x;
-}
-
-INTERPKERN_INLINE void write_ints(int32_t* memory, Int x) {
-  __builtin_memcpy(memory, &x, sizeof x);
-}
-
 // LANES floats rounded to 16-bit integers, or to the nearest there is.
 INTERPKERN_INLINE void write_rounded(int16_t* memory, Vec x) {
   x = max(broadcast(-32768.0f), min(broadcast(32767.0f), x));

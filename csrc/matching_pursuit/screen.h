@@ -51,14 +51,9 @@ struct Chosen {
   }
 };
 
-inline float largest_peak(const Vec* peaks, int64_t count) {
-  Vec largest{};
-  for (int64_t i = 0; i < count; ++i) largest = max(largest, peaks[i]);
-  return largest_lane(largest);
-}
-
-inline int16_t largest_peak(const Short* peaks, int64_t count) {
-  Short largest{};
+template <class Lanes>
+inline auto largest_peak(const Lanes* peaks, int64_t count) {
+  Lanes largest{};
   for (int64_t i = 0; i < count; ++i) largest = max(largest, peaks[i]);
   return largest_lane(largest);
 }

@@ -9,7 +9,7 @@ namespace {
 // Keeps correlations up to date with the coefficients of their rows. Two and two rows lie interleaved, so that one
 // instruction sums a pair; an odd last one stays where it is.
 struct WeightedRows {
-  int32_t* pairs;    // (pairs, columns) what `interleave_low` and `interleave_high` make of two rows
+  int16_t* pairs;    // (pairs, columns, 2) what `interleave_low` and `interleave_high` make of two rows
   int32_t* weights;  // (pairs,) of this step, the second row's in the high half
   double* taken;     // (room,) how much of each coefficient has been taken off
   int64_t columns, size;
@@ -18,7 +18,7 @@ struct WeightedRows {
 
   void lay_out(int64_t room, int64_t its_columns, Arena& arena) {
     columns = its_columns;
-    pairs = arena.take<int32_t>((room + 1) / 2 * columns);
+    pairs = arena.take<int16_t>((room + 1) / 2 * columns * 2);
     weights = arena.take<int32_t>((room + 1) / 2);
     taken = arena.take<double>(room);
   }
@@ -34,11 +34,11 @@ struct WeightedRows {
   bool fills_pair() const { return size % 2 == 0; }
 
   void interleave(int64_t block) {
-    int32_t* to = pairs + (size / 2 - 1) * columns;
+    int16_t* to = pairs + (size / 2 - 1) * columns * 2;
     for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += SHORTS) {
       const Short x = read_shorts(first + at), y = read_shorts(second + at);
-      write_ints(to + at, interleave_low(x, y));
-      write_ints(to + at + LANES, interleave_high(x, y));
+      write_shorts(to + 2 * at, (Short)interleave_low(x, y));
+      write_shorts(to + 2 * at + SHORTS, (Short)interleave_high(x, y));
     }
   }
 
@@ -84,9 +84,9 @@ INTERPKERN_INLINE void sum_strip(const WeightedRows& rows, int64_t at, Short (&c
   const int64_t full = rows.size / 2;
   for (int64_t i = 0; i < full; ++i) {
     const Int weights = Int{} + rows.weights[i];
-    const int32_t* from = rows.pairs + i * rows.columns + at;
+    const int16_t* from = rows.pairs + (i * rows.columns + at) * 2;
     INTERPKERN_OPAQUE_POINTER(from);
-    for (int v = 0; v < 2 * STRIP; ++v) sums[v] = add_pair_products(sums[v], read_ints(from + v * LANES), weights);
+    for (int v = 0; v < 2 * STRIP; ++v) sums[v] = add_pair_products(sums[v], read_pairs(from + v * SHORTS), weights);
   }
   if (rows.size % 2 == 1) {
     const Int weight = Int{} + rows.weights[full];
