@@ -38,7 +38,7 @@ struct GramGroup {
       for (bool busy = true; busy && !stopped(queue);) {
         busy = false;
         for (int i = 0; i < used; ++i) {
-          if (slots[i].busy) take_turn(slots[i], slots[(i + 1) % SLOTS], queue);
+          if (slots[i].busy) take_turn(slots[i], queue);
           busy |= slots[i].busy;
         }
       }
@@ -86,10 +86,10 @@ struct GramGroup {
   }
 
   // Makes one pick and prepares the next one, which waits until the others' turns have brought its memory near.
-  void take_turn(GramSample& slot, const GramSample& other, Queue& queue) {
+  void take_turn(GramSample& slot, Queue& queue) {
     if (slot.wants_pick()) slot.pick();
     if (slot.wants_pick()) {
-      slot.propagate(other);
+      slot.propagate();
       if (slot.search()) return;
       waiting[waiting_count++] = {slot.row, slot.steps, 0, 0};
     } else {

@@ -43,11 +43,13 @@ struct GramSample : Sample {
     find_peaks(correlations, blocks, pursuit->nonnegative, peaks);
   }
 
-  // Makes the pick that `search` has prepared.
+  // Makes the pick that `search` has prepared, by dots with the candidates that may be better than those before.
   void pick() {
     Best best;
     for (int i = 0; i < candidate_count; ++i)
-      best.consider(candidates[i], correlation(candidates[i]), pursuit->nonnegative);
+      if (i == 0 || size_of(candidates[i]) * resolution + bound >= best.size)
+        best.consider(candidates[i], correlation(candidates[i]), pursuit->nonnegative);
+    if (best.index >= 0 && best.index != candidates[0]) begin_fetching(product_row(best.index), blocks);
     const float before = left;
     absorb(best);
     if (ended) return;
@@ -58,17 +60,16 @@ struct GramSample : Sample {
                1.01f * resolution;  // half a unit of the factor, half a unit of its product
   }
 
-  // Brings the peaks up to date with the last pick; fetches what `other` will need meanwhile.
-  void propagate(const GramSample& other) {
+  // Brings the correlations and peaks up to date with the last pick.
+  void propagate() {
     const bool nonnegative = pursuit->nonnegative;
     const int16_t* fresh = product_row(picks[steps - 1]);
     if (pursuit->method == Method::omp) {
       (nonnegative ? add_rows<true> : add_rows<false>)(correlations, rows, fresh, blocks, peaks);
     } else {
-      const int16_t* next = other.busy && other.candidate_count > 0 ? product_row(other.candidates[0]) : nullptr;
       const float factor = values[steps - 1] * (PRODUCT_STEP * (1 << 15)) / resolution;
       (nonnegative ? subtract_row<true> : subtract_row<false>)(correlations, int16_t(__builtin_rintf(factor)), fresh,
-                                                               blocks, peaks, next);
+                                                               blocks, peaks);
     }
     while (2 * (left + bound) <= resolution * CORRELATION_STEPS) refine();
   }
@@ -87,8 +88,10 @@ struct GramSample : Sample {
       if ((steps - steps_at_rest) * pursuit->atoms.count > steps * steps) return false;
       compare_all();
     }
+    if (candidate_count > 0) begin_fetching(product_row(candidates[0]), blocks);
     for (int i = 0; i < candidate_count && i < FETCHED; ++i)
-      for (int64_t d = 0; d < pursuit->atoms.padded_width; d += LINE) __builtin_prefetch(atom(candidates[i]) + d);
+      if (i == 0 || size_of(candidates[i]) >= peak - off)  // the others are likely to be worse than the first one's dot
+        for (int64_t d = 0; d < pursuit->atoms.padded_width; d += LINE) __builtin_prefetch(atom(candidates[i]) + d);
     return true;
   }
 
@@ -98,6 +101,8 @@ struct GramSample : Sample {
   int candidate_count;
 
   const int16_t* product_row(int64_t index) const { return pursuit->atoms.products + index * pursuit->atoms.stride; }
+
+  float size_of(int64_t index) const { return magnitude(float(correlations[index]), pursuit->nonnegative); }
 
   // Doubles the correlations and halves their unit.
   void refine() {
@@ -128,7 +133,7 @@ struct GramSample : Sample {
     if (!(bound <= MOST_ERROR * resolution)) base_bound = bound = __builtin_inff();
   }
 
-  // Lists the atoms that reach `least`; false when they are too many, or none may be picked.
+  // Lists the atoms that reach `least`, the largest first; false when they are too many, or none may be picked.
   bool collect(int16_t least) {
     const Short threshold = Short{} + least;
     candidate_count = 0;
@@ -145,7 +150,17 @@ struct GramSample : Sample {
         }
       }
     }
+    bring_largest_forward();
     return candidate_count > 0;
+  }
+
+  void bring_largest_forward() {
+    for (int i = 1; i < candidate_count; ++i)
+      if (size_of(candidates[i]) > size_of(candidates[0])) {
+        const int32_t smaller_one = candidates[0];
+        candidates[0] = candidates[i];
+        candidates[i] = smaller_one;
+      }
   }
 
   // Lists the best atom by dots with all.

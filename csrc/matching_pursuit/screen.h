@@ -68,22 +68,59 @@ inline void find_peaks(const int16_t* correlations, int64_t blocks, bool nonnega
   }
 }
 
-// Fetches into the first cache (LOCALITY 3) or the second (2).
-template <int LOCALITY>
-INTERPKERN_INLINE void fetch_block(const int16_t* row, int64_t block) {
-  constexpr int64_t LINE = 32;
-  if (row)
-    for (int64_t i = 0; i < BLOCK; i += LINE) __builtin_prefetch(row + block * BLOCK + i, 0, LOCALITY);
+constexpr int64_t SHORTS_IN_LINE = 32;
+
+// Goes through a row's blocks in turns with the row's pages of memory. The processor fetches ahead by itself what is
+// read in order, but in each page apart: so it does in all of them at once.
+struct PageTurn {
+  static constexpr int64_t LENGTH = 4096 / (BLOCK * sizeof(int16_t));  // blocks in a page
+  int64_t blocks, missing, pages;                                      // missing: from the first page
+  int64_t page = 0, place = 0;
+
+  PageTurn(const int16_t* row, int64_t its_blocks)
+      : blocks(its_blocks),
+        missing(int64_t(reinterpret_cast<uintptr_t>(row) / (BLOCK * sizeof(int16_t)) % LENGTH)),
+        pages((missing + blocks + LENGTH - 1) / LENGTH) {}
+
+  bool ended() const { return place >= LENGTH; }
+  int64_t block() const { return page * LENGTH + place - missing; }
+  bool has_block() const { return !ended() && 0 <= block() && block() < blocks; }  // rows may start and end in pages
+  void next() {
+    if (++page == pages) page = 0, ++place;
+  }
+};
+
+// Has the processor begin to fetch each page of a row. (What only fetches must be inline, or GCC drops the call.)
+INTERPKERN_INLINE void begin_fetching(const int16_t* row, int64_t blocks) {
+  constexpr int64_t LINES = 2;  // which show it the direction
+  for (PageTurn turn(row, blocks); turn.place == 0; turn.next()) {
+    const int16_t* first = row + (turn.block() < 0 ? 0 : turn.block()) * BLOCK;
+    for (int64_t line = 0; line < LINES; ++line) __builtin_prefetch(first + line * SHORTS_IN_LINE, 0, 2);
+  }
 }
 
-// correlations -= factor * row / 2^15; `next` is a row to fetch meanwhile.
+INTERPKERN_INLINE void fetch_block(const int16_t* row, int64_t block) {
+  for (int64_t i = 0; i < BLOCK; i += SHORTS_IN_LINE) __builtin_prefetch(row + block * BLOCK + i);
+}
+
+// Calls work(block) for all blocks by turns, and fetches what those AHEAD will take of the row.
+template <int AHEAD, class Work>
+INTERPKERN_INLINE void by_page_turns(const int16_t* row, int64_t blocks, const Work& work) {
+  PageTurn ahead(row, blocks);
+  for (int i = 0; i < AHEAD; ++i, ahead.next())
+    if (ahead.has_block()) fetch_block(row, ahead.block());
+  for (PageTurn turn(row, blocks); !turn.ended(); turn.next(), ahead.next()) {
+    if (ahead.has_block()) fetch_block(row, ahead.block());
+    if (turn.has_block()) work(turn.block());
+  }
+}
+
+// correlations -= factor * row / 2^15
 template <bool NONNEGATIVE>
-inline void subtract_row(int16_t* correlations, int16_t factor, const int16_t* row, int64_t blocks, Short* peaks,
-                         const int16_t* next) {
+inline void subtract_row(int16_t* correlations, int16_t factor, const int16_t* row, int64_t blocks, Short* peaks) {
   const Short f = Short{} + factor;
-  for (int64_t block = 0; block < blocks; ++block) {
+  by_page_turns<6>(row, blocks, [&](int64_t block) {
     const int64_t at = block * BLOCK;
-    fetch_block<2>(next, block);
     Short peak[2]{};
     for (int64_t i = 0; i < BLOCK; i += 2 * SHORTS)
       for (int half = 0; half < 2; ++half) {
@@ -93,7 +130,7 @@ inline void subtract_row(int16_t* correlations, int16_t factor, const int16_t* r
         peak[half] = max(peak[half], magnitude(left, NONNEGATIVE));
       }
     peaks[block] = max(peak[0], peak[1]);
-  }
+  });
 }
 
 }  // namespace

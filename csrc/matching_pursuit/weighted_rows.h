@@ -6,19 +6,22 @@
 namespace interpkern::INTERPKERN_ISA {
 namespace {
 
+constexpr int STRIP = REGISTERS / 8;  // Shorts of correlations that are brought up to date at once
+constexpr int64_t STRIP_ATOMS = STRIP * SHORTS;
+
 // Keeps correlations up to date with the coefficients of their rows. Two and two rows lie interleaved, so that one
 // instruction sums a pair; an odd last one stays where it is.
 struct WeightedRows {
-  int16_t* pairs;    // (pairs, columns, 2) what `interleave_low` and `interleave_high` make of two rows
+  int16_t* pairs;    // (pairs, stride) what `interleave_low` and `interleave_high` make of two rows
   int32_t* weights;  // (pairs,) of this step, the second row's in the high half
   double* taken;     // (room,) how much of each coefficient has been taken off
-  int64_t columns, size;
+  int64_t stride, size;
   const int16_t *first, *second;  // the last pair's rows in the Gram
   int shift;                      // a unit of the correlations is 2^shift of the weighted sum's
 
-  void lay_out(int64_t room, int64_t its_columns, Arena& arena) {
-    columns = its_columns;
-    pairs = arena.take<int16_t>((room + 1) / 2 * columns * 2);
+  void lay_out(int64_t room, int64_t columns, Arena& arena) {
+    stride = 2 * (columns + STRIP_ATOMS);  // a power of two would bring strips of all pairs into the same cache sets
+    pairs = arena.take<int16_t>((room + 1) / 2 * stride);
     weights = arena.take<int32_t>((room + 1) / 2);
     taken = arena.take<double>(room);
   }
@@ -34,7 +37,7 @@ struct WeightedRows {
   bool fills_pair() const { return size % 2 == 0; }
 
   void interleave(int64_t block) {
-    int16_t* to = pairs + (size / 2 - 1) * columns * 2;
+    int16_t* to = pairs + (size / 2 - 1) * stride;
     for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += SHORTS) {
       const Short x = read_shorts(first + at), y = read_shorts(second + at);
       write_shorts(to + 2 * at, (Short)interleave_low(x, y));
@@ -73,9 +76,6 @@ struct WeightedRows {
   }
 };
 
-constexpr int STRIP = REGISTERS / 8;  // Shorts of correlations that are brought up to date at once
-constexpr int64_t STRIP_ATOMS = STRIP * SHORTS;
-
 // What the weighted rows change STRIP_ATOMS correlations by, from `at` on.
 INTERPKERN_INLINE void sum_strip(const WeightedRows& rows, int64_t at, Short (&changes)[STRIP]) {
   Int sums[2 * STRIP], shift = Int{} + rows.shift;
@@ -84,7 +84,7 @@ INTERPKERN_INLINE void sum_strip(const WeightedRows& rows, int64_t at, Short (&c
   const int64_t full = rows.size / 2;
   for (int64_t i = 0; i < full; ++i) {
     const Int weights = Int{} + rows.weights[i];
-    const int16_t* from = rows.pairs + (i * rows.columns + at) * 2;
+    const int16_t* from = rows.pairs + i * rows.stride + at * 2;
     INTERPKERN_OPAQUE_POINTER(from);
     for (int v = 0; v < 2 * STRIP; ++v) sums[v] = add_pair_products(sums[v], read_pairs(from + v * SHORTS), weights);
   }
@@ -99,13 +99,11 @@ INTERPKERN_INLINE void sum_strip(const WeightedRows& rows, int64_t at, Short (&c
   for (int v = 0; v < STRIP; ++v) changes[v] = narrow(sums[2 * v] >> shift, sums[2 * v + 1] >> shift);
 }
 
-// Brings correlations and peaks up to date by weighted rows, the last of which, `fresh`, is fetched ahead.
+// Brings correlations and peaks up to date by weighted rows, the last of which, `fresh`, is fetched ahead; by one turn,
+// since the other rows need the way to the first cache too.
 template <bool NONNEGATIVE>
 inline void add_rows(int16_t* correlations, WeightedRows& rows, const int16_t* fresh, int64_t blocks, Short* peaks) {
-  constexpr int64_t AHEAD = 4;
-  for (int64_t block = 0; block < AHEAD && block < blocks; ++block) fetch_block<3>(fresh, block);
-  for (int64_t block = 0; block < blocks; ++block) {
-    if (block + AHEAD < blocks) fetch_block<3>(fresh, block + AHEAD);
+  by_page_turns<1>(fresh, blocks, [&](int64_t block) {
     if (rows.fills_pair()) rows.interleave(block);
     Short peak{};
     for (int64_t at = block * BLOCK; at < (block + 1) * BLOCK; at += STRIP_ATOMS) {
@@ -119,7 +117,7 @@ inline void add_rows(int16_t* correlations, WeightedRows& rows, const int16_t* f
       }
     }
     peaks[block] = peak;
-  }
+  });
 }
 
 }  // namespace
