@@ -47,7 +47,7 @@ struct GramSample : Sample {
   void pick() {
     Best best;
     for (int i = 0; i < candidate_count; ++i)
-      if (i == 0 || size_of(candidates[i]) * resolution + bound >= best.size)
+      if (size_of(candidates[i]) * resolution + bound >= best.size)
         best.consider(candidates[i], correlation(candidates[i]), pursuit->nonnegative);
     if (best.index >= 0 && best.index != candidates[0]) begin_fetching(product_row(best.index), blocks);
     const float before = left;
@@ -90,7 +90,7 @@ struct GramSample : Sample {
     }
     if (candidate_count > 0) begin_fetching(product_row(candidates[0]), blocks);
     for (int i = 0; i < candidate_count && i < FETCHED; ++i)
-      if (i == 0 || size_of(candidates[i]) >= peak - off)  // the others are likely to be worse than the first one's dot
+      if (size_of(candidates[i]) >= peak - off)  // the first one's dot is likely to leave smaller ones out
         for (int64_t d = 0; d < pursuit->atoms.padded_width; d += LINE) __builtin_prefetch(atom(candidates[i]) + d);
     return true;
   }
@@ -150,17 +150,18 @@ struct GramSample : Sample {
         }
       }
     }
+    if (candidate_count == 0) return false;
     bring_largest_forward();
-    return candidate_count > 0;
+    return true;
   }
 
   void bring_largest_forward() {
+    int largest = 0;
     for (int i = 1; i < candidate_count; ++i)
-      if (size_of(candidates[i]) > size_of(candidates[0])) {
-        const int32_t smaller_one = candidates[0];
-        candidates[0] = candidates[i];
-        candidates[i] = smaller_one;
-      }
+      if (size_of(candidates[i]) > size_of(candidates[largest])) largest = i;
+    const int32_t first = candidates[0];
+    candidates[0] = candidates[largest];
+    candidates[largest] = first;
   }
 
   // Lists the best atom by dots with all.

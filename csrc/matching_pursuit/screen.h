@@ -68,7 +68,7 @@ inline void find_peaks(const int16_t* correlations, int64_t blocks, bool nonnega
   }
 }
 
-constexpr int64_t SHORTS_IN_LINE = 32;
+constexpr int64_t SHORTS_IN_LINE = 2 * LINE;
 
 // Goes through a row's blocks in turns with the row's pages of memory. The processor fetches ahead by itself what is
 // read in order, but in each page apart: so it does in all of them at once.

@@ -2,8 +2,8 @@
 // N = -E2 W^T the hidden unit is max(A_aj, N_bj) - N_bj, so nothing of size R x C x H is ever stored.
 #pragma once
 
-#include "common/simd.h"
 #include "memorise.h"
+#include "vector_functions.h"
 
 namespace interpkern::INTERPKERN_ISA {
 
