@@ -36,7 +36,7 @@ struct Sample {
   bool ended;
 
   int64_t size;         // atoms in the support, whose coefficients follow
-  float* coefficients;  // (capacity,)
+  float* coefficients;  // (padded capacity,), 0 beyond the support
   OrthogonalBasis basis;
   NonnegativeSystem<ThisIsa> system;
 
@@ -48,8 +48,8 @@ struct Sample {
 
   void lay_out(const Pursuit& p, Arena& arena) {
     pursuit = &p;
-    const int64_t room = capacity(p), distinct = smaller(p.picks, p.atoms.count), width = p.atoms.padded_width;
-    coefficients = arena.take<float>(p.method == Method::mp ? 0 : OrthogonalBasis::padded(distinct));
+    const int64_t room = capacity(p), width = p.atoms.padded_width;
+    coefficients = arena.take<float>(OrthogonalBasis::padded(room));
     basis = {};
     system = {};
     if (p.nonnegative) {
@@ -70,7 +70,6 @@ struct Sample {
                arena.take<float>(room * width),
                arena.take<float>(room * OrthogonalBasis::padded(room)),
                arena.take<float>(room),
-               arena.take<float>(room),
                0};
     }
   }
@@ -87,6 +86,7 @@ struct Sample {
     values = pursuit->coefficients + row * pursuit->picks;
     steps = size = 0;
     ended = false;
+    for (int64_t i = 0; i < OrthogonalBasis::padded(capacity(*pursuit)); ++i) coefficients[i] = 0;
     basis.size = system.size = system.free = system.factored = 0;
   }
 
@@ -110,7 +110,6 @@ struct Sample {
     if (pursuit->method == Method::omp) {
       ended = !extend_support(best.index);
       if (ended) return;
-      solve_support();
     } else {
       values[steps] = best.correlation;
       add_scaled(residual, -best.correlation, atom(best.index), width);
@@ -142,11 +141,13 @@ struct Sample {
  private:
   bool extend_support(int32_t index) {
     if (!pursuit->nonnegative) {
-      if (!basis.extend(atom(index), residual)) return false;
+      if (!basis.extend(atom(index), residual, coefficients)) return false;
+      ++size;
     } else {
       extend_system(index);
+      ++size;
+      solve_system();
     }
-    ++size;
     return true;
   }
 
@@ -161,12 +162,8 @@ struct Sample {
     system.solution[at] = 0;
   }
 
-  // The support's coefficients; for non-negative ones also the residual, which extend_system has set to the sample.
-  void solve_support() {
-    if (!pursuit->nonnegative) {
-      basis.coefficients(coefficients);
-      return;
-    }
+  // The coefficients and the residual, which extend_system has set to the sample.
+  void solve_system() {
     system.solve(LEVEL * norm);
     for (int64_t i = 0; i < size; ++i) {
       coefficients[i] = float(system.solution[i]);
@@ -189,7 +186,7 @@ struct Sample {
     load_sample(*pursuit, row, residual);
     if (pursuit->nonnegative) {
       for (size = 0; size < steps; ++size) extend_system(picks[size]);
-      solve_support();
+      solve_system();
       for (int64_t i = 0; i < steps; ++i) values[i] = coefficients[i];
     } else {
       refit_basis();
@@ -198,8 +195,7 @@ struct Sample {
 
   // Atoms that depend on earlier ones keep coefficient 0.
   void refit_basis() {
-    for (int64_t i = 0; i < steps; ++i) values[i] = basis.extend(atom(picks[i]), residual) ? 1 : 0;
-    basis.coefficients(coefficients);
+    for (int64_t i = 0; i < steps; ++i) values[i] = basis.extend(atom(picks[i]), residual, coefficients) ? 1 : 0;
     for (int64_t i = 0, next = 0; i < steps; ++i)
       if (values[i] != 0) values[i] = coefficients[next++];
   }

@@ -10,61 +10,65 @@ namespace {
 
 struct ThisIsa {};
 
-// Unconstrained: orthonormal directions q_t, with d_t = sum_s R[s][t] q_s.
+// Unconstrained: orthonormal directions q_t, each a sum of atoms, q_t = sum_s inverse[t][s] d_s.
 struct OrthogonalBasis {
   int64_t capacity, width;  // padded width
   float* directions;        // (capacity, width)
-  float* triangle;          // (capacity, padded capacity), a column each: what is above the diagonal
-  float* diagonal;          // (capacity,) inverse
-  float* along;             // (capacity,) the sample along each direction
+  float* inverse;           // (capacity, padded capacity), 0 behind each one's own atom
+  float* shares;            // (capacity,) of the atom that comes in, along each direction
   int64_t size;
 
   static constexpr int64_t padded(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
-  // Takes the part of `atom` outside the basis into it and out of the residual; false if nothing is left of it.
-  bool extend(const float* atom, float* residual) {
+  // Takes the part of a unit atom outside the basis into it and out of the residual, and brings the coefficients
+  // (padded capacity, 0 beyond the basis) up to date; false if nothing is left of the atom.
+  bool extend(const float* atom, float* residual, float* coefficients) {
     if (size == capacity) return false;
     float* fresh = directions + size * width;
-    float* column = triangle + size * padded(capacity);
     copy(fresh, atom, width);
-    for (int64_t s = 0; s < padded(size); ++s) column[s] = 0;
-    float before = norm(fresh, width), left = project_out(fresh, column);
-    if (left < 0.7f * before) left = project_out(fresh, column);  // twice is enough (Kahan, Parlett)
+    for (int64_t s = 0; s < size; ++s) shares[s] = 0;
+    float left = project_out(fresh);
+    if (left < 0.7f) left = project_out(fresh);  // twice is enough (Kahan, Parlett)
     if (!(left > LEVEL)) return false;
-    diagonal[size] = 1 / left;
-    for (int64_t i = 0; i < width; i += LANES) write(fresh + i, read(fresh + i) * broadcast(diagonal[size]));
-    along[size] = dot(fresh, residual, width);
-    add_scaled(residual, -along[size], fresh, width);
+    const float scale = 1 / left, along = scale * dot(fresh, residual, width);
+    for (int64_t i = 0; i < width; i += LANES) {
+      const Vec direction = read(fresh + i) * broadcast(scale);
+      write(fresh + i, direction);
+      write(residual + i, fma(broadcast(-along), direction, read(residual + i)));
+    }
+    invert(scale);
+    add_scaled(coefficients, along, inverse + size * padded(capacity), padded(size + 1));
     ++size;
     return true;
   }
 
-  // Coefficients of the atoms, from those along the directions.
-  void coefficients(float* out) const {
-    for (int64_t t = 0; t < size; ++t) out[t] = along[t];
-    for (int64_t t = size - 1; t >= 0; --t) {
-      const float* column = triangle + t * padded(capacity);
-      out[t] *= diagonal[t];
-      const Vec factor = broadcast(-out[t]);
-      for (int64_t s = 0; s < t; s += LANES) write(out + s, fma(factor, read(column + s), read(out + s)));
+ private:
+  // The fresh direction as a sum of atoms.
+  void invert(float scale) {
+    const int64_t stride = padded(capacity);
+    float* fresh = inverse + size * stride;
+    for (int64_t i = 0; i < padded(size + 1); i += LANES) {
+      Vec sum{};
+      for (int64_t s = i; s < size; ++s) sum = fma(broadcast(-shares[s]), read(inverse + s * stride + i), sum);
+      write(fresh + i, sum * broadcast(scale));
     }
+    fresh[size] = scale;
   }
 
- private:
-  // A few directions at a time, which the first cache keeps until their part is taken out.
-  float project_out(float* fresh, float* column) const {
+  // A few directions at a time, which the first cache keeps until their part is taken out. Returns what is left.
+  float project_out(float* fresh) {
     constexpr int64_t TOGETHER = 8;
     for (int64_t first = 0; first < size; first += TOGETHER) {
       const int64_t end = first + TOGETHER < size ? first + TOGETHER : size;
-      float shares[TOGETHER];
-      for (int64_t s = first; s < end; ++s) column[s] += shares[s - first] = dot(directions + s * width, fresh, width);
+      float found[TOGETHER];
+      for (int64_t s = first; s < end; ++s) shares[s] += found[s - first] = dot(directions + s * width, fresh, width);
       for (int64_t i = 0; i < width; i += PANEL) {
         Vec left[PARTS];
         for (int part = 0; part < PARTS; ++part) left[part] = read(fresh + i + part * LANES);
         for (int64_t s = first; s < end; ++s)
           for (int part = 0; part < PARTS; ++part)
             left[part] =
-                fma(broadcast(-shares[s - first]), read(directions + s * width + i + part * LANES), left[part]);
+                fma(broadcast(-found[s - first]), read(directions + s * width + i + part * LANES), left[part]);
         for (int part = 0; part < PARTS; ++part) write(fresh + i + part * LANES, left[part]);
       }
     }
