@@ -120,6 +120,12 @@ INTERPKERN_INLINE Vec abs(Vec x) {
   return (Vec)((Int)x & 0x7fffffff);
 }
 
+// The nearest integers to numbers below 2^22, the even one in the middle.
+INTERPKERN_INLINE Vec nearest(Vec x) {
+  const Vec magic = broadcast(0x1.8p23f);
+  return x + magic - magic;
+}
+
 INTERPKERN_INLINE Int max(Int a, Int b) {
 #if defined(__AVX512F__)
   return (Int)_mm512_max_epi32((__m512i)a, (__m512i)b);

@@ -25,7 +25,7 @@ struct GramSample : Sample {
     correlations = arena.take<int16_t>(blocks * BLOCK);
     peaks = arena.take<Short>(blocks);
     const int64_t room = p.method == Method::omp ? capacity(p) : 0;
-    at_rest = arena.take<float>(room);
+    at_rest = arena.take<float>(OrthogonalBasis::padded(room));
     rows.lay_out(room, blocks * BLOCK, arena);
   }
 
@@ -38,8 +38,7 @@ struct GramSample : Sample {
     rows.clear();
     base_bound = bound = error + 0.51f * unit;
     steps_at_rest = steps;
-    if (pursuit->method == Method::omp)
-      for (int64_t i = 0; i < size; ++i) at_rest[i] = coefficients[i];
+    if (pursuit->method == Method::omp) copy(at_rest, coefficients, OrthogonalBasis::padded(capacity(*pursuit)));
     find_peaks(correlations, blocks, pursuit->nonnegative, peaks);
   }
 
@@ -116,16 +115,16 @@ struct GramSample : Sample {
 
   void weigh_rows() {
     while (rows.size < size) {
-      if (rows.size >= steps_at_rest) at_rest[rows.size] = 0;
       rows.add(product_row(picks[rows.size]), at_rest[rows.size]);
       if (rows.fills_pair() && rows.size < size)  // the last pair is interleaved as it is first summed
         for (int64_t block = 0; block < blocks; ++block) rows.interleave(block);
     }
-    float moved = 0, sum = norm;
-    for (int64_t i = 0; i < size; ++i) {
-      moved += __builtin_fabsf(coefficients[i] - at_rest[i]);
-      sum += __builtin_fabsf(coefficients[i]);
+    Vec moved_lanes{}, sum_lanes_{};
+    for (int64_t i = 0; i < size; i += LANES) {
+      moved_lanes += abs(read(coefficients + i) - read(at_rest + i));
+      sum_lanes_ += abs(read(coefficients + i));
     }
+    const float moved = sum_lanes(moved_lanes), sum = norm + sum_lanes(sum_lanes_);
     base_bound += 0.51f * resolution;
     bound = base_bound + rows.weigh(coefficients, resolution) + moved * gram_error(pursuit->atoms.width) +
             4 * ROUNDING * sum;

@@ -13,20 +13,27 @@ constexpr int64_t STRIP_ATOMS = STRIP * SHORTS;
 // instruction sums a pair; an odd last one stays where it is.
 struct WeightedRows {
   int16_t* pairs;    // (pairs, stride) what `interleave_low` and `interleave_high` make of two rows
-  int32_t* weights;  // (pairs,) of this step, the second row's in the high half
-  double* taken;     // (room,) how much of each coefficient has been taken off
-  int64_t stride, size;
+  int16_t* weights;  // (padded room,) of this step
+  float *taken, *left;  // (padded room,) the coefficients as taken off, but for what was less than half a weight
+  float rounding;       // of what was taken off, in all
+  int64_t stride, size, padded_room;
   const int16_t *first, *second;  // the last pair's rows in the Gram
   int shift;                      // a unit of the correlations is 2^shift of the weighted sum's
 
   void lay_out(int64_t room, int64_t columns, Arena& arena) {
     stride = 2 * (columns + STRIP_ATOMS);  // a power of two would bring strips of all pairs into the same cache sets
     pairs = arena.take<int16_t>((room + 1) / 2 * stride);
-    weights = arena.take<int32_t>((room + 1) / 2);
-    taken = arena.take<double>(room);
+    padded_room = (room + LANES - 1) / LANES * LANES;
+    weights = arena.take<int16_t>(padded_room);
+    taken = arena.take<float>(padded_room);
+    left = arena.take<float>(padded_room);
   }
 
-  void clear() { size = 0; }
+  void clear() {
+    size = 0;
+    rounding = 0;
+    for (int64_t i = 0; i < padded_room; ++i) taken[i] = left[i] = 0;
+  }
 
   // Adds a row of whose coefficient this much has been taken off. The pair that a second row fills has to be
   // interleaved, block by block, before it is summed.
@@ -35,6 +42,12 @@ struct WeightedRows {
     taken[size++] = its_taken;
   }
   bool fills_pair() const { return size % 2 == 0; }
+
+  Int pair_weights(int64_t i) const {
+    int32_t both;
+    __builtin_memcpy(&both, weights + 2 * i, sizeof both);
+    return Int{} + both;
+  }
 
   void interleave(int64_t block) {
     int16_t* to = pairs + (size / 2 - 1) * stride;
@@ -45,34 +58,34 @@ struct WeightedRows {
     }
   }
 
-  // Sets the weights that bring correlations, in units of `resolution`, up to date with the coefficients. Returns what
-  // they will be off by.
+  // Sets the weights that bring correlations, in units of `resolution`, up to date with the coefficients (padded, 0
+  // beyond the rows). Returns what they will be off by.
   float weigh(const float* coefficients, float resolution) {
-    const auto change = [&](int64_t i) { return coefficients[i] - taken[i]; };
-    float sum = 0, largest = 0;
-    for (int64_t i = 0; i < size; ++i) {
-      const float distance = __builtin_fabsf(float(change(i)));
-      sum += distance;
-      largest = distance > largest ? distance : largest;
+    Vec sums{}, peaks{};
+    for (int64_t i = 0; i < size; i += LANES) {
+      const Vec now = read(coefficients + i), change = now - read(taken + i) + read(left + i);
+      write(taken + i, now);
+      write(left + i, change);
+      sums += abs(change);
+      peaks = max(peaks, abs(change));
     }
+    const float sum = sum_lanes(sums), largest = largest_lane(peaks);
     // Neither a weight nor the sum of all, times the largest integer, may overflow.
     const float room = size < 64000 ? 64000 - float(size) : 0, by_sum = sum / room, by_largest = largest / 32000;
     const float least = (by_sum > by_largest ? by_sum : by_largest) * PRODUCT_STEP + resolution * 0x1p-24f;
     const bool fits = 2 * least <= resolution;  // otherwise all weights are 0
     shift = fits ? exponent_of(resolution / least) : 1;
-    const double unit = double(resolution) / PRODUCT_STEP / double(1 << shift), per_unit = 1 / unit;
-    const auto take_off = [&](int64_t i) {
-      const double weight = fits ? __builtin_rint(change(i) * per_unit) : 0;
-      taken[i] += weight * unit;
-      return -int32_t(weight);
-    };
-    for (int64_t i = 0; i < size; i += 2) {
-      const int32_t low = take_off(i), high = i + 1 < size ? take_off(i + 1) : 0;
-      weights[i / 2] = pair(low, high);
+    const float unit = resolution / PRODUCT_STEP / float(1 << shift), per_unit = fits ? 1 / unit : 0;
+    Vec off{};
+    for (int64_t i = 0; i < size; i += LANES) {
+      const Vec change = read(left + i), weight = nearest(change * broadcast(per_unit));
+      const Vec rest = fma(broadcast(-unit), weight, change);
+      write_rounded(weights + i, -weight);
+      write(left + i, rest);
+      off += abs(rest);
     }
-    float off = 0;
-    for (int64_t i = 0; i < size; ++i) off += __builtin_fabsf(float(change(i)));
-    return fits ? 1.03f * off : __builtin_inff();  // products are no larger
+    rounding += 3 * ROUNDING * sum;
+    return fits ? 1.03f * (sum_lanes(off) + rounding) : __builtin_inff();  // products are no larger
   }
 };
 
@@ -83,13 +96,13 @@ INTERPKERN_INLINE void sum_strip(const WeightedRows& rows, int64_t at, Short (&c
   for (Int& sum : sums) sum = Int{} + (1 << (rows.shift - 1));
   const int64_t full = rows.size / 2;
   for (int64_t i = 0; i < full; ++i) {
-    const Int weights = Int{} + rows.weights[i];
+    const Int weights = rows.pair_weights(i);
     const int16_t* from = rows.pairs + i * rows.stride + at * 2;
     INTERPKERN_OPAQUE_POINTER(from);
     for (int v = 0; v < 2 * STRIP; ++v) sums[v] = add_pair_products(sums[v], read_pairs(from + v * SHORTS), weights);
   }
   if (rows.size % 2 == 1) {
-    const Int weight = Int{} + rows.weights[full];
+    const Int weight = rows.pair_weights(full);
     for (int v = 0; v < STRIP; ++v) {
       const Short x = read_shorts(rows.first + at + v * SHORTS);
       sums[2 * v] = add_pair_products(sums[2 * v], interleave_low(x, x), weight);
