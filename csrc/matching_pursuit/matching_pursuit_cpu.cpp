@@ -44,7 +44,13 @@ struct Kernels {
   PanelLayout (*panel_layout)(int64_t);
 };
 
-Kernels kernels_for(Isa isa) {
+// Tiles have room for vectors of 64 numbers: short ones are multiplied faster without, to the same bits.
+constexpr int64_t SHORT = 16;
+
+Kernels kernels_for(Isa isa, int64_t width) {
+#if defined(INTERPKERN_HAS_AMX)
+  if (isa == Isa::amx && width <= SHORT) isa = Isa::avx512;
+#endif
   switch (isa) {
 #define INTERPKERN_CASE(name)                                                                                   \
   case Isa::name:                                                                                               \
@@ -92,22 +98,22 @@ void pack_atoms(const Kernels& kernels, const Atoms& atoms, int64_t first) {
 }  // namespace
 
 PanelLayout panel_layout(int64_t width, Isa isa) {
-  return kernels_for(isa).panel_layout(width);
+  return kernels_for(isa, width).panel_layout(width);
 }
 
 void add_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report) {
-  const Kernels kernels = kernels_for(isa);
+  const Kernels kernels = kernels_for(isa, atoms.width);
   pack_atoms(kernels, atoms, first);
   multiply_atoms(kernels, atoms, first, true, threads, report);
 }
 
 void expect_atoms_cpu(const Atoms& atoms, int64_t first, Isa isa, int threads, const Report& report) {
-  multiply_atoms(kernels_for(isa), atoms, first, false, threads, report);
+  multiply_atoms(kernels_for(isa, atoms.width), atoms, first, false, threads, report);
 }
 
 void admit_last_atom_cpu(const Atoms& atoms, Isa isa) {
   const int64_t last = atoms.count - 1;
-  pack_atoms(kernels_for(isa), atoms, last);
+  pack_atoms(kernels_for(isa, atoms.width), atoms, last);
   if (!atoms.products) return;
   constexpr int64_t AHEAD = 32;  // rows
   for (int64_t j = 0; j < last; ++j) {
@@ -117,7 +123,7 @@ void admit_last_atom_cpu(const Atoms& atoms, Isa isa) {
 }
 
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {
-  const Kernels kernels = kernels_for(isa);
+  const Kernels kernels = kernels_for(isa, pursuit.atoms.width);
   const Atoms& atoms = pursuit.atoms;
   const double picks = double(pursuit.picks), width = double(atoms.width);
   const double products = atoms.products ? width + picks * picks : picks * width;  // with each atom
@@ -127,14 +133,14 @@ void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Re
 }
 
 void tile_products_cpu(const Pursuit& pursuit, Isa isa, const TileProducts& out) {
-  const Kernels kernels = kernels_for(isa);
+  const Kernels kernels = kernels_for(isa, pursuit.atoms.width);
   const auto silent = [](int64_t, int64_t) {};
   share(pursuit.samples, 0, 1, kernels.pursuit_workspace_bytes(pursuit), silent,
         [&](Queue& queue, void* workspace) { kernels.tile_products(pursuit, queue, workspace, out); });
 }
 
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report) {
-  const Kernels kernels = kernels_for(isa);
+  const Kernels kernels = kernels_for(isa, pursuit.atoms.width);
   const double fresh = double(pursuit.atoms.count - pursuit.known), picks = double(pursuit.picks);
   const bool cheap = pursuit.method == Method::mp && pursuit.atoms.products;  // most need one dot an atom
   const double dots = cheap ? fresh : picks * (picks + fresh);
