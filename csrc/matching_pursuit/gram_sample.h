@@ -13,7 +13,7 @@ struct GramSample : Sample {
   float resolution;       // value of a unit of them
   Short* peaks;           // (blocks,) the largest in each lane
   WeightedRows rows;      // omp: those of the support
-  float* at_rest;         // (capacity,) omp: the coefficients when products were last made
+  float* at_rest;         // (padded capacity,) omp: the coefficients when products were last made
   int64_t steps_at_rest;  // picks made by then
   int64_t blocks;
   float base_bound, bound;  // how far the correlations may be from the dots: omp without its rows; in all
@@ -25,7 +25,7 @@ struct GramSample : Sample {
     correlations = arena.take<int16_t>(blocks * BLOCK);
     peaks = arena.take<Short>(blocks);
     const int64_t room = p.method == Method::omp ? capacity(p) : 0;
-    at_rest = arena.take<float>(OrthogonalBasis::padded(room));
+    at_rest = arena.take<float>(padded(room));
     rows.lay_out(room, blocks * BLOCK, arena);
   }
 
@@ -38,7 +38,7 @@ struct GramSample : Sample {
     rows.clear();
     base_bound = bound = error + 0.51f * unit;
     steps_at_rest = steps;
-    if (pursuit->method == Method::omp) copy(at_rest, coefficients, OrthogonalBasis::padded(capacity(*pursuit)));
+    if (pursuit->method == Method::omp) copy(at_rest, coefficients, padded(capacity(*pursuit)));
     find_peaks(correlations, blocks, pursuit->nonnegative, peaks);
   }
 
@@ -119,15 +119,14 @@ struct GramSample : Sample {
       if (rows.fills_pair() && rows.size < size)  // the last pair is interleaved as it is first summed
         for (int64_t block = 0; block < blocks; ++block) rows.interleave(block);
     }
-    Vec moved_lanes{}, sum_lanes_{};
+    Vec moved{}, sizes{};
     for (int64_t i = 0; i < size; i += LANES) {
-      moved_lanes += abs(read(coefficients + i) - read(at_rest + i));
-      sum_lanes_ += abs(read(coefficients + i));
+      moved += abs(read(coefficients + i) - read(at_rest + i));
+      sizes += abs(read(coefficients + i));
     }
-    const float moved = sum_lanes(moved_lanes), sum = norm + sum_lanes(sum_lanes_);
     base_bound += 0.51f * resolution;
-    bound = base_bound + rows.weigh(coefficients, resolution) + moved * gram_error(pursuit->atoms.width) +
-            4 * ROUNDING * sum;
+    bound = base_bound + rows.weigh(coefficients, resolution) + sum_lanes(moved) * gram_error(pursuit->atoms.width) +
+            4 * ROUNDING * (norm + sum_lanes(sizes));
     // Correlations that are further off may have left 16 bits, and tell nothing until products are made anew.
     if (!(bound <= MOST_ERROR * resolution)) base_bound = bound = __builtin_inff();
   }

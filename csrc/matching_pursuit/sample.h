@@ -49,7 +49,7 @@ struct Sample {
   void lay_out(const Pursuit& p, Arena& arena) {
     pursuit = &p;
     const int64_t room = capacity(p), width = p.atoms.padded_width;
-    coefficients = arena.take<float>(OrthogonalBasis::padded(room));
+    coefficients = arena.take<float>(padded(room));
     basis = {};
     system = {};
     if (p.nonnegative) {
@@ -65,12 +65,9 @@ struct Sample {
                 0,
                 0};
     } else {
-      basis = {room,
-               width,
-               arena.take<float>(room * width),
-               arena.take<float>(room * OrthogonalBasis::padded(room)),
-               arena.take<float>(room),
-               0};
+      basis = {
+          room, width, arena.take<float>(room * width), arena.take<float>(room * padded(room)), arena.take<float>(room),
+          0};
     }
   }
 
@@ -86,7 +83,7 @@ struct Sample {
     values = pursuit->coefficients + row * pursuit->picks;
     steps = size = 0;
     ended = false;
-    for (int64_t i = 0; i < OrthogonalBasis::padded(capacity(*pursuit)); ++i) coefficients[i] = 0;
+    for (int64_t i = 0; i < padded(capacity(*pursuit)); ++i) coefficients[i] = 0;
     basis.size = system.size = system.free = system.factored = 0;
   }
 

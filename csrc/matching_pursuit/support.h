@@ -18,8 +18,6 @@ struct OrthogonalBasis {
   float* shares;            // (capacity,) of the atom that comes in, along each direction
   int64_t size;
 
-  static constexpr int64_t padded(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
-
   // Takes the part of a unit atom outside the basis into it and out of the residual, and brings the coefficients
   // (padded capacity, 0 beyond the basis) up to date; false if nothing is left of the atom.
   bool extend(const float* atom, float* residual, float* coefficients) {
@@ -67,8 +65,7 @@ struct OrthogonalBasis {
         for (int part = 0; part < PARTS; ++part) left[part] = read(fresh + i + part * LANES);
         for (int64_t s = first; s < end; ++s)
           for (int part = 0; part < PARTS; ++part)
-            left[part] =
-                fma(broadcast(-found[s - first]), read(directions + s * width + i + part * LANES), left[part]);
+            left[part] = fma(broadcast(-found[s - first]), read(directions + s * width + i + part * LANES), left[part]);
         for (int part = 0; part < PARTS; ++part) write(fresh + i + part * LANES, left[part]);
       }
     }

@@ -10,6 +10,11 @@ namespace {
 constexpr int PARTS = PANEL / LANES;
 constexpr int64_t LINE = 16;  // floats in a cache line
 
+// To whole vectors.
+constexpr int64_t padded(int64_t size) {
+  return (size + LANES - 1) / LANES * LANES;
+}
+
 INTERPKERN_INLINE float sum_parts(Vec (&parts)[PARTS]) {
   for (int half = PARTS / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) parts[i] += parts[i + half];

@@ -13,26 +13,27 @@ constexpr int64_t STRIP_ATOMS = STRIP * SHORTS;
 // instruction sums a pair; an odd last one stays where it is.
 struct WeightedRows {
   int16_t* pairs;    // (pairs, stride) what `interleave_low` and `interleave_high` make of two rows
-  int16_t* weights;  // (padded room,) of this step
-  float *taken, *left;  // (padded room,) the coefficients as taken off, but for what was less than half a weight
-  float rounding;       // of what was taken off, in all
-  int64_t stride, size, padded_room;
+  int16_t* weights;  // (capacity,) of this step, 0 beyond the rows
+  float* taken;      // (capacity,) how much of each coefficient has been taken off,
+  float* left;       // (capacity,) but for this rest, less than a weight
+  float rounding;    // of all that was taken off
+  int64_t stride, size, capacity;
   const int16_t *first, *second;  // the last pair's rows in the Gram
   int shift;                      // a unit of the correlations is 2^shift of the weighted sum's
 
   void lay_out(int64_t room, int64_t columns, Arena& arena) {
     stride = 2 * (columns + STRIP_ATOMS);  // a power of two would bring strips of all pairs into the same cache sets
     pairs = arena.take<int16_t>((room + 1) / 2 * stride);
-    padded_room = (room + LANES - 1) / LANES * LANES;
-    weights = arena.take<int16_t>(padded_room);
-    taken = arena.take<float>(padded_room);
-    left = arena.take<float>(padded_room);
+    capacity = padded(room);
+    weights = arena.take<int16_t>(capacity);
+    taken = arena.take<float>(capacity);
+    left = arena.take<float>(capacity);
   }
 
   void clear() {
     size = 0;
     rounding = 0;
-    for (int64_t i = 0; i < padded_room; ++i) taken[i] = left[i] = 0;
+    for (int64_t i = 0; i < capacity; ++i) taken[i] = left[i] = 0;
   }
 
   // Adds a row of whose coefficient this much has been taken off. The pair that a second row fills has to be
@@ -58,8 +59,8 @@ struct WeightedRows {
     }
   }
 
-  // Sets the weights that bring correlations, in units of `resolution`, up to date with the coefficients (padded, 0
-  // beyond the rows). Returns what they will be off by.
+  // Sets the weights that bring correlations, in units of `resolution`, up to date with the coefficients, which are 0
+  // beyond the rows. Returns what they will be off by.
   float weigh(const float* coefficients, float resolution) {
     Vec sums{}, peaks{};
     for (int64_t i = 0; i < size; i += LANES) {
