@@ -10,7 +10,7 @@ from interpkern.ops.gram_stores import panels_for
 from interpkern.reference.matching_pursuit import PRECISIONS
 from tests.ops.pursuits import METHODS, SIGNS, gaussian, problem, pursue, same_bits
 
-SIZES = [(1, 1, 1), (7, 31, 33), (17, 63, 31), (65, 64, 257), (64, 65, 32), (130, 257, 97)]
+SIZES = [(1, 1, 1), (5, 16, 33), (5, 17, 33), (7, 31, 33), (17, 63, 31), (65, 64, 257), (64, 65, 32), (130, 257, 97)]
 """(N, D, M)"""
 needs_tiles = pytest.mark.skipif("amx" not in native.load("_cpu").isas(), reason="no matrix units here")
 
