@@ -57,8 +57,8 @@ struct PursuitOver {
 
 // For path_changes the codes are in: what was found with the atoms before `known`.
 struct Pursuit : PursuitOver<Atoms> {
-  int64_t known;
-  bool* changed;  // (N,) out
+  int64_t known, first, last;  // the samples asked about
+  bool* changed;               // (N,) in and out
 };
 
 // For tests: products of float32 samples with the atoms as tiles make them.
@@ -84,7 +84,12 @@ void admit_last_atom_cpu(const Atoms& atoms, Isa isa);
 // with `exact` not even on whether there are products.
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
 
-// Writes whether the atoms from `known` on would change each sample's path. Products only make it faster.
+// The same for some float32 samples alone, `count` of them; the other codes stay.
+void matching_pursuit_at_cpu(const Pursuit& pursuit, const int64_t* at, int64_t count, Isa isa, int threads,
+                             const Report& report);
+
+// Marks the samples from `first` to `last` whose path the atoms from `known` on would change, if they aren't marked
+// yet. Products only make it faster.
 void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
 
 void tile_products_cpu(const Pursuit& pursuit, Isa isa, const TileProducts& out);

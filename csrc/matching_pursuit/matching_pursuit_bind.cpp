@@ -68,15 +68,29 @@ void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Prod
   matching_pursuit_cpu(p, with, threads, report);
 }
 
-void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
-                  const std::string& method, bool nonnegative, double tol, Array<int32_t, nb::ndim<2>> indices,
-                  Rows coefficients, Array<float, nb::ndim<1>> residual_norm, int64_t known,
-                  Array<bool, nb::ndim<1>> changed, int threads, const std::string& isa) {
+void matching_pursuit_at(Rows x, Array<const int64_t, nb::ndim<1>> at, Rows rows, Scalar rounding, Panels panels,
+                         Products products, int64_t count, const std::string& method, bool nonnegative, double tol,
+                         Array<int32_t, nb::ndim<2>> indices, Rows coefficients,
+                         Array<float, nb::ndim<1>> residual_norm, int threads, const std::string& isa) {
   const Isa with = isa_called(isa);
   Pursuit p{};
   p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
   describe(p, x, method, nonnegative, tol, true, indices, coefficients, residual_norm);
-  p.known = known, p.changed = changed.data();
+  const nb::object silent = nb::none();
+  const Report report = reporting(silent);
+  const nb::gil_scoped_release no_gil;
+  matching_pursuit_at_cpu(p, at.data(), int64_t(at.size()), with, threads, report);
+}
+
+void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
+                  const std::string& method, bool nonnegative, double tol, Array<int32_t, nb::ndim<2>> indices,
+                  Rows coefficients, Array<float, nb::ndim<1>> residual_norm, int64_t known, int64_t first,
+                  int64_t last, Array<bool, nb::ndim<1>> changed, int threads, const std::string& isa) {
+  const Isa with = isa_called(isa);
+  Pursuit p{};
+  p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
+  describe(p, x, method, nonnegative, tol, true, indices, coefficients, residual_norm);
+  p.known = known, p.first = first, p.last = last, p.changed = changed.data();
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
   const nb::gil_scoped_release no_gil;
@@ -171,10 +185,14 @@ void bind_matching_pursuit(nb::module_& module) {
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "exact"_a, "indices"_a,
              "coefficients"_a, "residual_norm"_a, "threads"_a, "isa"_a, "progress"_a.none(),
              "Pursue all samples; see interpkern.ops.matching_pursuit, which checks what comes here.");
+  module.def("matching_pursuit_at", matching_pursuit_at, nb::kw_only(), "x"_a, "at"_a, "rows"_a, "rounding"_a,
+             "panels"_a, "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "indices"_a,
+             "coefficients"_a, "residual_norm"_a, "threads"_a, "isa"_a,
+             "Pursue the samples `at` in exact precision; see interpkern.ops.matching_pursuit_repeated.");
   module.def("path_changes", path_changes, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "indices"_a, "coefficients"_a,
-             "residual_norm"_a, "known"_a, "changed"_a, "threads"_a, "isa"_a,
-             "Whether the atoms from `known` on change each sample's path; see interpkern.ops.matching_pursuit.");
+             "residual_norm"_a, "known"_a, "first"_a, "last"_a, "changed"_a, "threads"_a, "isa"_a,
+             "Mark samples whose path the atoms from `known` on change; see interpkern.ops.matching_pursuit.");
   module.def("_tile_products", tile_products, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
              "products"_a.none(), "count"_a, "sums"_a, "units"_a, "errors"_a, "isa"_a,
              "Products of samples with atoms as an instruction set's tiles make them; writes the last three arrays.");

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <vector>
 
 #include "common/memory.h"
 #include "common/workers.h"
@@ -132,6 +133,24 @@ void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Re
         [&](Queue& queue, void* workspace) { kernels.pursue(pursuit, queue, workspace); });
 }
 
+void matching_pursuit_at_cpu(const Pursuit& pursuit, const int64_t* at, int64_t count, Isa isa, int threads,
+                             const Report& report) {
+  const int64_t width = pursuit.atoms.width, picks = pursuit.picks;
+  std::vector<float> x(count * width), coefficients(count * picks), residual_norm(count);
+  std::vector<int32_t> indices(count * picks);
+  for (int64_t i = 0; i < count; ++i)
+    std::copy_n(static_cast<const float*>(pursuit.x) + at[i] * width, width, &x[i * width]);
+  Pursuit together = pursuit;
+  together.samples = count, together.x = x.data(), together.indices = indices.data();
+  together.coefficients = coefficients.data(), together.residual_norm = residual_norm.data();
+  matching_pursuit_cpu(together, isa, threads, report);
+  for (int64_t i = 0; i < count; ++i) {
+    std::copy_n(&indices[i * picks], picks, pursuit.indices + at[i] * picks);
+    std::copy_n(&coefficients[i * picks], picks, pursuit.coefficients + at[i] * picks);
+    pursuit.residual_norm[at[i]] = residual_norm[i];
+  }
+}
+
 void tile_products_cpu(const Pursuit& pursuit, Isa isa, const TileProducts& out) {
   const Kernels kernels = kernels_for(isa, pursuit.atoms.width);
   const auto silent = [](int64_t, int64_t) {};
@@ -144,8 +163,9 @@ void path_changes_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report
   const double fresh = double(pursuit.atoms.count - pursuit.known), picks = double(pursuit.picks);
   const bool cheap = pursuit.method == Method::mp && pursuit.atoms.products;  // most need one dot an atom
   const double dots = cheap ? fresh : picks * (picks + fresh);
-  const double multiply_adds = double(pursuit.samples) * dots * double(pursuit.atoms.width);
-  share(pursuit.samples, multiply_adds, threads, kernels.changes_workspace_bytes(pursuit), report,
+  const int64_t samples = pursuit.last - pursuit.first;
+  const double multiply_adds = double(samples) * dots * double(pursuit.atoms.width);
+  share(samples, multiply_adds, threads, kernels.changes_workspace_bytes(pursuit), report,
         [&](Queue& queue, void* workspace) { kernels.find_changes(pursuit, queue, workspace); });
 }
 

@@ -33,8 +33,11 @@ int64_t changes_workspace_bytes(const Pursuit& p) {
 void find_changes(const Pursuit& p, Queue& queue, void* workspace) {
   Arena arena{static_cast<char*>(workspace)};
   Replay replay(p, arena);
-  int64_t row;
-  while (take(queue, 1, row)) p.changed[row] = replay.changes(row);
+  int64_t at;
+  while (take(queue, 1, at)) {
+    const int64_t row = p.first + at;
+    if (!p.changed[row]) p.changed[row] = replay.changes(row);
+  }
 }
 
 void tile_products(const Pursuit& p, Queue& queue, void* workspace, const TileProducts& out) {

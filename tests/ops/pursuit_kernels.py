@@ -5,7 +5,7 @@ import torch
 
 from interpkern import gpu
 from interpkern.ops import matching_pursuit as matching_pursuit_op
-from interpkern.ops import matching_pursuit_library
+from interpkern.ops import matching_pursuit_library, matching_pursuit_repeated
 from interpkern.ops.matching_pursuit_backends import BACKENDS, REPLAYS
 from tests.ops import pursuits
 from tests.ops.emulated import BACKWARD, SHUFFLED, PursuitMachine
@@ -26,7 +26,7 @@ EVERY = [*MACHINES, "cuda", "triton"]
 def use_machine(machine: PursuitMachine, monkeypatch: pytest.MonkeyPatch) -> str:
     """An imagined GPU in the place of the CUDA backend."""
     backends = (machine.backend(), *(known for known in BACKENDS if known.name != "cuda"))
-    for module in (matching_pursuit_op, matching_pursuit_library):
+    for module in (matching_pursuit_op, matching_pursuit_library, matching_pursuit_repeated):
         monkeypatch.setattr(module, "BACKENDS", backends)
     monkeypatch.setitem(REPLAYS, "cuda", machine.replay)
     return "cuda"

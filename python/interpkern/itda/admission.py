@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from interpkern.itda.atoms import Atoms
-from interpkern.itda.devices import host, norms, put, take, units
+from interpkern.itda.devices import host, norms, units
 from interpkern.itda.pursuit import Pursuit
 from interpkern.itda.rows import Rows
-from interpkern.ops.sparse_code import SparseCode
 
 SMALLEST_WINDOW, LARGEST_WINDOW = 16, 1024
 GPU_WINDOW = 256
@@ -91,23 +90,16 @@ class _Queue:
     """
 
     def __init__(self, values: torch.Tensor, admission: Admission, window: int) -> None:
-        rows, device = len(values), values.device
+        rows = len(values)
         self.norms = norms(values)
         self.losses = numpy.zeros(rows)
         self._values, self._window = values, window
         self._gram, self._threshold = admission.atoms.gram, admission.threshold
-        self._untouched = admission.pursuit.untouched
-        self._pursuit = admission.pursuit.repeated(self._gram, tol=self._threshold.tol)
+        self._pursuit = admission.pursuit.repeated(values, self.norms, self._gram, tol=self._threshold.tol)
         self._fails = numpy.zeros(rows, bool)
         self._stale = numpy.ones(rows, bool)
         self._start = self._end = 0  # of what has codes and is to be tested
         self._expected: list[int] = []
-        size = (rows, admission.pursuit.k)
-        self._code = SparseCode(
-            torch.full(size, -1, dtype=torch.int32, device=device),
-            torch.zeros(size, device=device),
-            torch.zeros(rows, device=device),
-        )
 
     def next_failing(self) -> int:
         """The first row that fails behind the last one admitted, or the number of rows."""
@@ -130,12 +122,10 @@ class _Queue:
         del self._expected[0]
         self._gram.append_expected()
         self._start = row + 1
-        waiting, known = slice(self._start, self._end), len(self._gram) - 1
-        if known == 0:
-            self._stale[waiting] = True
+        if len(self._gram) == 1:
+            self._stale[self._start : self._end] = True
         elif self._start < self._end:
-            code = SparseCode(*(part[waiting] for part in _parts(self._code)))
-            self._stale[waiting] |= host(self._pursuit.in_doubt(self._values[waiting], code, known=known))
+            self._pursuit.mark_changed(self._stale, self._start, self._end)
 
     def _expect(self, row: int) -> None:
         """Have the atoms of this row and of the next ones that fail as yet multiplied at once."""
@@ -145,19 +135,15 @@ class _Queue:
 
     def _encode(self) -> None:
         """Bring the codes of the window's rows up to date."""
-        encode = self._pursuit.encode if len(self._gram) else self._untouched
         self._end = max(self._end, min(self._start + self._window, len(self._stale)))
-        due = self._start + numpy.flatnonzero(self._stale[self._start : self._end])
-        code = encode(take(self._values, due))
-        for kept, found in zip(_parts(self._code), _parts(code), strict=True):
-            put(kept, due, found)
-        self.losses[due] = self._threshold.losses(host(code.residual_norm), self.norms[due])
-        self._fails[due] = self._threshold.exceeded(self.losses[due], self.norms[due])
-        self._stale[due] = False
-
-
-def _parts(code: SparseCode) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return code.indices, code.coefficients, code.residual_norm
+        waiting = slice(self._start, self._end)
+        due = self._start + numpy.flatnonzero(self._stale[waiting])
+        if len(self._gram) > 0:
+            self._pursuit.encode(due)
+        left = host(self._pursuit.code.residual_norm[waiting])
+        self.losses[waiting] = self._threshold.losses(left, self.norms[waiting])
+        self._fails[waiting] = self._threshold.exceeded(self.losses[waiting], self.norms[waiting])
+        self._stale[waiting] = False
 
 
 def _first(marks: NDArray[numpy.bool_]) -> int:

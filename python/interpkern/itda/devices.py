@@ -57,14 +57,6 @@ def take(x: torch.Tensor, rows: NDArray[numpy.int64]) -> torch.Tensor:
     return torch.from_numpy(x.numpy()[rows]) if x.device.type == "cpu" else x[at.to(x.device)]
 
 
-def put(x: torch.Tensor, rows: NDArray[numpy.int64], values: torch.Tensor) -> None:
-    """Write some rows."""
-    if x.device.type == "cpu":
-        x.numpy()[rows] = values.numpy()
-    else:
-        x[torch.from_numpy(rows).to(x.device)] = values
-
-
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two small tensors are equal, wherever they lie."""
     return torch.equal(a.cpu(), b.cpu())

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy
 import torch
+from numpy.typing import NDArray
 
 from interpkern.itda.devices import norms
 from interpkern.ops.gram import Gram
@@ -31,7 +33,7 @@ class Pursuit:
     def encode(self, x: torch.Tensor, gram: Gram, *, tol: float | None = None, precision: str = "exact") -> SparseCode:
         """The codes of (N, D) float32 rows; without atoms, rows stay as they are."""
         if len(gram) == 0:
-            return self.untouched(x)
+            return self.untouched(x, norms(x))
         return matching_pursuit(
             x,
             gram.atoms,
@@ -46,15 +48,17 @@ class Pursuit:
             progress=False,
         )
 
-    def untouched(self, x: torch.Tensor) -> SparseCode:
+    def untouched(self, x: torch.Tensor, norms: NDArray[numpy.float64]) -> SparseCode:
         """The codes of rows that no atom is taken off."""
         indices = torch.full((len(x), self.k), -1, dtype=torch.int32, device=x.device)
-        size = torch.from_numpy(norms(x)).float().to(x.device)
+        size = torch.from_numpy(norms).float().to(x.device)
         return SparseCode(indices, torch.zeros(indices.shape, device=x.device), size)
 
-    def repeated(self, gram: Gram, *, tol: float | None) -> RepeatedPursuit:
-        """Many calls of `encode` over a Gram that grows, of rows known to be finite."""
+    def repeated(
+        self, x: torch.Tensor, norms: NDArray[numpy.float64], gram: Gram, *, tol: float | None
+    ) -> RepeatedPursuit:
+        """Many calls of `encode` for the same rows, known to be finite, over a Gram that grows."""
         threads = torch.get_num_threads() if self.threads is None else self.threads
-        return RepeatedPursuit(
-            gram, self.k, self.method, self.nonnegative, 0.0 if tol is None else tol, self.backend, threads
-        )
+        tol = 0.0 if tol is None else tol
+        code = self.untouched(x, norms)
+        return RepeatedPursuit(x, code, gram, self.method, self.nonnegative, tol, self.backend, threads)

@@ -1,6 +1,7 @@
 """The backends of `matching_pursuit`, in the order in which "auto" tries them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -33,43 +34,44 @@ def _prepared(problem: Problem, products: bool) -> dict[str, torch.Tensor | None
     return gram._asdict()
 
 
+def cpu_arguments(problem: Problem, picks: Picks) -> dict[str, Any]:
+    """What the CPU's functions take but for the atoms, which may come; `picks` are read or written to."""
+    return {
+        "x": problem.x,
+        "method": problem.method,
+        "nonnegative": problem.nonnegative,
+        "tol": problem.tol,
+        **picks._asdict(),
+        "threads": problem.threads,
+        "isa": native.isa(),
+    }
+
+
 def _run_cpu(problem: Problem, progress: Progress | None) -> Picks:
     size = (len(problem.x), problem.k)
     picks = Picks(torch.empty(size, dtype=torch.int32), torch.empty(size), torch.empty(size[:1]))
     native.call(
         native.load("_cpu").matching_pursuit,
-        x=problem.x,
+        **cpu_arguments(problem, picks),
         **_prepared(problem, gram_pays(problem)),
         count=len(problem.atoms),
-        method=problem.method,
-        nonnegative=problem.nonnegative,
-        tol=problem.tol,
         exact=problem.precision == "exact",
-        **picks._asdict(),
-        threads=problem.threads,
-        isa=native.isa(),
         progress=progress,
     )
     return picks
 
 
 def _replay_on_cpu(problem: Problem, code: SparseCode, known: int) -> torch.Tensor:
-    changed = torch.ones(len(problem.x), dtype=torch.bool)
+    changed = torch.zeros(len(problem.x), dtype=torch.bool)
     native.call(
         native.load("_cpu").path_changes,
-        x=problem.x,
+        **cpu_arguments(problem, Picks(code.indices, code.coefficients.float(), code.residual_norm.float())),
         **_prepared(problem, False),
         count=len(problem.atoms),
-        method=problem.method,
-        nonnegative=problem.nonnegative,
-        tol=problem.tol,
-        indices=code.indices,
-        coefficients=code.coefficients.float(),
-        residual_norm=code.residual_norm.float(),
         known=known,
+        first=0,
+        last=len(changed),
         changed=changed,
-        threads=problem.threads,
-        isa=native.isa(),
     )
     return changed
 

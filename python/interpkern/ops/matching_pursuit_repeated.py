@@ -1,58 +1,83 @@
-"""`matching_pursuit` again and again over a Gram that grows, without checking what has been checked before."""
+"""`matching_pursuit` of the same samples again and again over a Gram that grows, without checking what was checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
+import numpy
 import torch
+from numpy.typing import NDArray
 
-from interpkern.backends import Backend, choose
+from interpkern import native
+from interpkern.backends import choose
 from interpkern.ops.gram import Gram
-from interpkern.ops.matching_pursuit_backends import BACKENDS, REPLAYS
+from interpkern.ops.matching_pursuit_backends import BACKENDS, REPLAYS, cpu_arguments
 from interpkern.ops.sparse_code import SparseCode
-from interpkern.reference.matching_pursuit import Problem
+from interpkern.reference.matching_pursuit import Picks, Problem
 
 
 @dataclass(frozen=True)
 class RepeatedPursuit:
-    """Exact pursuits of samples that are contiguous, finite float32 and lie where the atoms do; M is at least 1.
+    """Samples and their exact codes, which are brought up to date as atoms come.
+
+    Samples are contiguous, finite float32 and lie where the atoms and the code do. On the CPU the functions are called
+    on them where they lie, with arguments that are prepared once.
 
     Example:
+        >>> code, changed = matching_pursuit(x, atoms, 8), numpy.zeros(1000, bool)
         >>> gram = Gram(atoms)
-        >>> pursuit = RepeatedPursuit(gram, k=8, method="mp", nonnegative=False, tol=0.0, backend="auto", threads=1)
-        >>> code = pursuit.encode(x)
+        >>> pursuit = RepeatedPursuit(x, code, gram, "mp", nonnegative=False, tol=0.0, backend="auto", threads=1)
         >>> gram.append(torch.eye(64)[:1])
-        >>> pursuit.in_doubt(x, code, known=len(gram) - 1).shape
-        torch.Size([1000])
+        >>> pursuit.mark_changed(changed, 0, 1000)
+        >>> pursuit.encode(changed.nonzero()[0])
     """
 
+    x: torch.Tensor
+    """(N, D)."""
+    code: SparseCode
+    """Of all samples; written to."""
     gram: Gram
-    k: int
     method: str
     nonnegative: bool
     tol: float
     backend: str
     threads: int
 
-    def encode(self, x: torch.Tensor) -> SparseCode:
-        """What `matching_pursuit` gives for (N, D) samples."""
-        problem, chosen = self._problem(x)
-        return SparseCode(*chosen.run(problem, None))
+    def encode(self, at: NDArray[numpy.int64]) -> None:
+        """Give the samples `at` the codes that `matching_pursuit` gives them; M is at least 1."""
+        if self._on_cpu is not None:
+            self._call("matching_pursuit_at", at=torch.from_numpy(at))
+            return
+        rows = torch.from_numpy(at).to(self.x.device)
+        problem = replace(self._problem, x=self.x[rows])
+        picks = choose("matching_pursuit", BACKENDS, self.backend, problem).run(problem, None)
+        self.code.indices[rows], self.code.coefficients[rows], self.code.residual_norm[rows] = picks
 
-    def in_doubt(self, x: torch.Tensor, code: SparseCode, *, known: int) -> torch.Tensor:
-        """`path_changes` of samples and their code over the first `known` atoms, or all where that is to encode again.
+    def mark_changed(self, marks: NDArray[numpy.bool_], first: int, last: int) -> None:
+        """Mark the samples from `first` to `last` whose path the newest atom enters, or all where to tell is to encode.
 
-        Returns:
-            (N,) bool: False where the sample's code over all atoms is the code it has.
+        Those that are not marked have the code that they would get over all atoms.
         """
-        problem, chosen = self._problem(x)
-        if chosen.name in REPLAYS:
-            return REPLAYS[chosen.name](problem, code, known)
-        return torch.ones(len(code), dtype=torch.bool)
+        known = len(self.gram) - 1
+        if self._on_cpu is not None:
+            self._call("path_changes", known=known, first=first, last=last, changed=torch.from_numpy(marks))
+            return
+        rows = slice(first, last)
+        problem = replace(self._problem, x=self.x[rows])
+        replay = REPLAYS.get(choose("matching_pursuit", BACKENDS, self.backend, problem).name)
+        code = SparseCode(*(part[rows] for part in self._picks))
+        marks[rows] |= True if replay is None else replay(problem, code, known).cpu().numpy()
 
-    def _problem(self, x: torch.Tensor) -> tuple[Problem, Backend]:
-        problem = Problem(
-            x=x,
+    @property
+    def _picks(self) -> Picks:
+        return Picks(self.code.indices, self.code.coefficients, self.code.residual_norm)
+
+    @property
+    def _problem(self) -> Problem:
+        return Problem(
+            x=self.x,
             atoms=self.gram.atoms,
-            k=self.k,
+            k=self.code.indices.shape[1],
             method=self.method,
             nonnegative=self.nonnegative,
             tol=self.tol,
@@ -60,4 +85,17 @@ class RepeatedPursuit:
             precision="exact",
             threads=self.threads,
         )
-        return problem, choose("matching_pursuit", BACKENDS, self.backend, problem)
+
+    @cached_property
+    def _on_cpu(self) -> dict[str, Any] | None:
+        """What the CPU's functions take from call to call; None where another backend serves."""
+        problem = self._problem
+        chosen = choose("matching_pursuit", BACKENDS, self.backend, problem)
+        return cpu_arguments(problem, self._picks) if chosen.name == "cpu" else None
+
+    def _call(self, name: str, **arguments: Any) -> None:
+        known, prepared = self._on_cpu, self.gram.prepared
+        assert known is not None
+        assert prepared is not None
+        function = getattr(native.load("_cpu"), name)
+        native.call(function, **known, **prepared._asdict(), count=len(self.gram), **arguments)
