@@ -1,8 +1,7 @@
 """Which rows become atoms: every row is tested against the dictionary as it stands at its turn.
 
 This is the dictionary that batches of one row give. Rows are encoded some way ahead; once a row is accepted, those of
-the waiting rows whose path its atom enters are encoded anew when the turn of the first of them comes, together with
-rows that are not waiting yet.
+the waiting rows whose path its atom enters are encoded anew when the turn of the first of them comes.
 """
 
 import math
@@ -20,8 +19,10 @@ from interpkern.itda.rows import Rows
 SMALLEST_WINDOW, LARGEST_WINDOW = 16, 1024
 GPU_WINDOW = 256
 """On a GPU, which encodes so many rows in the time of one, no window is smaller."""
-ADMITTED = {"mp": 6, "mp_refit": 1, "omp": 1}
+ADMITTED = {"mp": 12, "mp_refit": 1, "omp": 1}
 """Rows that are admitted from a window, about: each costs a test of the rows behind it, for mp a cheap one."""
+LEFT = 1 / 4
+"""Of a window, when the next rows are encoded: some at every turn would be few, which take longer each."""
 AHEAD = 8
 """Rows whose atoms are multiplied at once; so many more take hardly longer than one, which memory bounds."""
 ROUNDING = 1e-12
@@ -134,8 +135,9 @@ class _Queue:
         self._expected = rows.tolist()
 
     def _encode(self) -> None:
-        """Bring the codes of the window's rows up to date."""
-        self._end = max(self._end, min(self._start + self._window, len(self._stale)))
+        """Bring the codes of the waiting rows up to date, with more of them where few are left."""
+        if self._end - self._start <= LEFT * self._window:
+            self._end = min(self._start + self._window, len(self._stale))
         waiting = slice(self._start, self._end)
         due = self._start + numpy.flatnonzero(self._stale[waiting])
         if len(self._gram) > 0:
