@@ -137,14 +137,12 @@ struct Sample {
 
  private:
   bool extend_support(int32_t index) {
-    if (!pursuit->nonnegative) {
-      if (!basis.extend(atom(index), residual, coefficients)) return false;
-      ++size;
-    } else {
+    if (pursuit->nonnegative)
       extend_system(index);
-      ++size;
-      solve_system();
-    }
+    else if (!basis.extend(atom(index), residual, coefficients))
+      return false;
+    ++size;
+    if (pursuit->nonnegative) solve_system();
     return true;
   }
 

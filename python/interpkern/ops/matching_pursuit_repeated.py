@@ -1,5 +1,6 @@
 """`matching_pursuit` of the same samples again and again over a Gram that grows, without checking what was checked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -46,7 +47,7 @@ class RepeatedPursuit:
     def encode(self, at: NDArray[numpy.int64]) -> None:
         """Give the samples `at` the codes that `matching_pursuit` gives them; M is at least 1."""
         if self._on_cpu is not None:
-            self._call("matching_pursuit_at", at=torch.from_numpy(at))
+            self._on_cpu("matching_pursuit_at", at=torch.from_numpy(at))
             return
         rows = torch.from_numpy(at).to(self.x.device)
         problem = replace(self._problem, x=self.x[rows])
@@ -60,7 +61,7 @@ class RepeatedPursuit:
         """
         known = len(self.gram) - 1
         if self._on_cpu is not None:
-            self._call("path_changes", known=known, first=first, last=last, changed=torch.from_numpy(marks))
+            self._on_cpu("path_changes", known=known, first=first, last=last, changed=torch.from_numpy(marks))
             return
         rows = slice(first, last)
         problem = replace(self._problem, x=self.x[rows])
@@ -87,15 +88,16 @@ class RepeatedPursuit:
         )
 
     @cached_property
-    def _on_cpu(self) -> dict[str, Any] | None:
-        """What the CPU's functions take from call to call; None where another backend serves."""
-        problem = self._problem
-        chosen = choose("matching_pursuit", BACKENDS, self.backend, problem)
-        return cpu_arguments(problem, self._picks) if chosen.name == "cpu" else None
+    def _on_cpu(self) -> Callable[..., None] | None:
+        """Calls a function of the CPU's over the atoms as they are then; None where another backend serves."""
+        problem, module = self._problem, native.load("_cpu")
+        if choose("matching_pursuit", BACKENDS, self.backend, problem).name != "cpu":
+            return None
+        kept = cpu_arguments(problem, self._picks)
 
-    def _call(self, name: str, **arguments: Any) -> None:
-        known, prepared = self._on_cpu, self.gram.prepared
-        assert known is not None
-        assert prepared is not None
-        function = getattr(native.load("_cpu"), name)
-        native.call(function, **known, **prepared._asdict(), count=len(self.gram), **arguments)
+        def call(name: str, **arguments: Any) -> None:
+            prepared = self.gram.prepared
+            assert prepared is not None
+            native.call(getattr(module, name), **kept, **prepared._asdict(), count=len(self.gram), **arguments)
+
+        return call
