@@ -52,7 +52,8 @@ struct GramGroup {
     count = waiting_count;
     waiting_count = next = 0;
     int64_t first;
-    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh) members[count++] = {first++, 0, 0, 0};
+    for (int64_t fresh = take(queue, GROUP - count, first); fresh > 0; --fresh)
+      members[count++] = {samples.p.row(first++), 0, 0, 0};
     return count > 0 && !stopped(queue);
   }
 

@@ -57,8 +57,11 @@ struct PursuitOver {
 
 // For path_changes the codes are in: what was found with the atoms before `known`.
 struct Pursuit : PursuitOver<Atoms> {
+  const int64_t* at;           // (samples,) rows of x to pursue, or null: all
   int64_t known, first, last;  // the samples asked about
   bool* changed;               // (N,) in and out
+
+  int64_t row(int64_t sample) const { return at ? at[sample] : sample; }
 };
 
 // For tests: products of float32 samples with the atoms as tiles make them.
@@ -83,10 +86,6 @@ void admit_last_atom_cpu(const Atoms& atoms, Isa isa);
 // Writes indices, coefficients and residual_norm. A sample's result depends on the sample, the atoms and the ISA alone;
 // with `exact` not even on whether there are products.
 void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Report& report);
-
-// The same for some float32 samples alone, `count` of them; the other codes stay.
-void matching_pursuit_at_cpu(const Pursuit& pursuit, const int64_t* at, int64_t count, Isa isa, int threads,
-                             const Report& report);
 
 // Marks the samples from `first` to `last` whose path the atoms from `known` on would change, if they aren't marked
 // yet. Products only make it faster.

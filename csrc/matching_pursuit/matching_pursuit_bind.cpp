@@ -16,6 +16,7 @@ using Rows = Array<float, nb::ndim<2>>;
 using Panels = nb::ndarray<nb::device::cpu, nb::c_contig, nb::ndim<4>>;
 using Scalar = Array<float, nb::shape<1>>;
 using Products = std::optional<Array<int16_t, nb::ndim<2>>>;
+using At = Array<const int64_t, nb::ndim<1>>;
 using Samples = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig, nb::ndim<2>>;
 
 Atoms view(const Rows& rows, const Scalar& rounding, const Panels& panels, const Products& products, int64_t count,
@@ -58,28 +59,19 @@ void admit_last_atom(Rows rows, Scalar rounding, Panels panels, Products product
 void matching_pursuit(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
                       const std::string& method, bool nonnegative, double tol, bool exact,
                       Array<int32_t, nb::ndim<2>> indices, Rows coefficients, Array<float, nb::ndim<1>> residual_norm,
-                      int threads, const std::string& isa, nb::object progress) {
+                      std::optional<At> at, int threads, const std::string& isa, nb::object progress) {
   const Isa with = isa_called(isa);
   Pursuit p{};
   p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
   describe(p, x, method, nonnegative, tol, exact, indices, coefficients, residual_norm);
+  if (at) {
+    for (size_t i = 0; i < at->size(); ++i)
+      if ((*at)(i) < 0 || (*at)(i) >= p.samples) throw std::invalid_argument("at: expected numbers of rows of x");
+    p.at = at->data(), p.samples = int64_t(at->size());
+  }
   const Report report = reporting(progress);
   const nb::gil_scoped_release no_gil;
   matching_pursuit_cpu(p, with, threads, report);
-}
-
-void matching_pursuit_at(Rows x, Array<const int64_t, nb::ndim<1>> at, Rows rows, Scalar rounding, Panels panels,
-                         Products products, int64_t count, const std::string& method, bool nonnegative, double tol,
-                         Array<int32_t, nb::ndim<2>> indices, Rows coefficients,
-                         Array<float, nb::ndim<1>> residual_norm, int threads, const std::string& isa) {
-  const Isa with = isa_called(isa);
-  Pursuit p{};
-  p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
-  describe(p, x, method, nonnegative, tol, true, indices, coefficients, residual_norm);
-  const nb::object silent = nb::none();
-  const Report report = reporting(silent);
-  const nb::gil_scoped_release no_gil;
-  matching_pursuit_at_cpu(p, at.data(), int64_t(at.size()), with, threads, report);
 }
 
 void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products products, int64_t count,
@@ -90,6 +82,8 @@ void path_changes(Samples x, Rows rows, Scalar rounding, Panels panels, Products
   Pursuit p{};
   p.atoms = view(rows, rounding, panels, products, count, x.shape(1), with);
   describe(p, x, method, nonnegative, tol, true, indices, coefficients, residual_norm);
+  if (!(0 <= first && first <= last && last <= p.samples && int64_t(changed.size()) == p.samples))
+    throw std::invalid_argument("first, last, changed: expected rows of x, and a mark for each");
   p.known = known, p.first = first, p.last = last, p.changed = changed.data();
   const nb::object silent = nb::none();
   const Report report = reporting(silent);
@@ -183,12 +177,9 @@ void bind_matching_pursuit(nb::module_& module) {
              "Shape and dtype in which an instruction set keeps the 16-bit numbers of PANEL atoms.");
   module.def("matching_pursuit", matching_pursuit, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "exact"_a, "indices"_a,
-             "coefficients"_a, "residual_norm"_a, "threads"_a, "isa"_a, "progress"_a.none(),
-             "Pursue all samples; see interpkern.ops.matching_pursuit, which checks what comes here.");
-  module.def("matching_pursuit_at", matching_pursuit_at, nb::kw_only(), "x"_a, "at"_a, "rows"_a, "rounding"_a,
-             "panels"_a, "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "indices"_a,
-             "coefficients"_a, "residual_norm"_a, "threads"_a, "isa"_a,
-             "Pursue the samples `at` in exact precision; see interpkern.ops.matching_pursuit_repeated.");
+             "coefficients"_a, "residual_norm"_a, "at"_a.none(), "threads"_a, "isa"_a, "progress"_a.none(),
+             "Pursue all samples, or those `at` some rows; see interpkern.ops.matching_pursuit, which checks what "
+             "comes here.");
   module.def("path_changes", path_changes, nb::kw_only(), "x"_a, "rows"_a, "rounding"_a, "panels"_a,
              "products"_a.none(), "count"_a, "method"_a, "nonnegative"_a, "tol"_a, "indices"_a, "coefficients"_a,
              "residual_norm"_a, "known"_a, "first"_a, "last"_a, "changed"_a, "threads"_a, "isa"_a,

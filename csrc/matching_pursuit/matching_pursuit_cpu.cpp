@@ -133,24 +133,6 @@ void matching_pursuit_cpu(const Pursuit& pursuit, Isa isa, int threads, const Re
         [&](Queue& queue, void* workspace) { kernels.pursue(pursuit, queue, workspace); });
 }
 
-void matching_pursuit_at_cpu(const Pursuit& pursuit, const int64_t* at, int64_t count, Isa isa, int threads,
-                             const Report& report) {
-  const int64_t width = pursuit.atoms.width, picks = pursuit.picks;
-  std::vector<float> x(count * width), coefficients(count * picks), residual_norm(count);
-  std::vector<int32_t> indices(count * picks);
-  for (int64_t i = 0; i < count; ++i)
-    std::copy_n(static_cast<const float*>(pursuit.x) + at[i] * width, width, &x[i * width]);
-  Pursuit together = pursuit;
-  together.samples = count, together.x = x.data(), together.indices = indices.data();
-  together.coefficients = coefficients.data(), together.residual_norm = residual_norm.data();
-  matching_pursuit_cpu(together, isa, threads, report);
-  for (int64_t i = 0; i < count; ++i) {
-    std::copy_n(&indices[i * picks], picks, pursuit.indices + at[i] * picks);
-    std::copy_n(&coefficients[i * picks], picks, pursuit.coefficients + at[i] * picks);
-    pursuit.residual_norm[at[i]] = residual_norm[i];
-  }
-}
-
 void tile_products_cpu(const Pursuit& pursuit, Isa isa, const TileProducts& out) {
   const Kernels kernels = kernels_for(isa, pursuit.atoms.width);
   const auto silent = [](int64_t, int64_t) {};

@@ -34,7 +34,7 @@ struct ResidualGroup {
  private:
   bool pursue(int64_t first, int64_t count, const Queue& queue) {
     for (int64_t i = 0; i < count; ++i) {
-      members[i].load(first + i, samples.residual(i));
+      members[i].load(samples.p.row(first + i), samples.residual(i));
       members[i].begin();
     }
     while (const int64_t pursued = gather(count)) {

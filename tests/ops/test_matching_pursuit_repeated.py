@@ -65,3 +65,15 @@ def test_other_codes_stay(backend: str) -> None:
         assert torch.equal(found[[66, 0, 31]], whole[[66, 0, 31]])
         found[[66, 0, 31]] = kept
         assert (found == kept).all()
+
+
+def test_refuses_rows_that_are_not_there() -> None:
+    x, atoms = problem(SAMPLES, 33, 300)
+    settings: dict[str, Any] = {"method": "mp", "nonnegative": False, "tol": 0.0, "backend": "cpu", "threads": 1}
+    pursuit = RepeatedPursuit(x, pursue(x, atoms, 3, **settings), Gram(atoms), **settings)
+    for at in ([0, SAMPLES], [-1]):
+        with pytest.raises(ValueError, match="at: expected numbers of rows"):
+            pursuit.encode(numpy.array(at))
+    for first, last, marks in ((0, SAMPLES + 1, SAMPLES), (5, 4, SAMPLES), (-1, 2, SAMPLES), (0, 1, 1)):
+        with pytest.raises(ValueError, match="first, last, changed: expected rows"):
+            pursuit.mark_changed(numpy.zeros(marks, bool), first, last)

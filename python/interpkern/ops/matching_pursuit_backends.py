@@ -56,6 +56,7 @@ def _run_cpu(problem: Problem, progress: Progress | None) -> Picks:
         **_prepared(problem, gram_pays(problem)),
         count=len(problem.atoms),
         exact=problem.precision == "exact",
+        at=None,
         progress=progress,
     )
     return picks

@@ -47,7 +47,7 @@ class RepeatedPursuit:
     def encode(self, at: NDArray[numpy.int64]) -> None:
         """Give the samples `at` the codes that `matching_pursuit` gives them; M is at least 1."""
         if self._on_cpu is not None:
-            self._on_cpu("matching_pursuit_at", at=torch.from_numpy(at))
+            self._on_cpu("matching_pursuit", at=torch.from_numpy(at), exact=True, progress=None)
             return
         rows = torch.from_numpy(at).to(self.x.device)
         problem = replace(self._problem, x=self.x[rows])
