@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <vector>
 
 #include "common/memory.h"
 #include "common/workers.h"
