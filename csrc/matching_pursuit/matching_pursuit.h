@@ -57,7 +57,7 @@ struct PursuitOver {
 
 // For path_changes the codes are in: what was found with the atoms before `known`.
 struct Pursuit : PursuitOver<Atoms> {
-  const int64_t* at;           // (samples,) rows of x to pursue, or null: all
+  const int64_t* at;           // (samples,) the rows to pursue, no row twice, or null: all
   int64_t known, first, last;  // the samples asked about
   bool* changed;               // (N,) in and out
 

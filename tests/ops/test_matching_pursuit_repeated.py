@@ -50,13 +50,14 @@ def assert_codes_are_brought_up_to_date(*, backend: str, method: str, nonnegativ
     assert entered > 20
 
 
-def test_other_codes_stay(backend: str) -> None:
+@pytest.mark.parametrize("products", [True, False])
+def test_other_codes_stay(backend: str, products: bool) -> None:
     x, atoms = problem(SAMPLES, 33, 300)
     settings = {"method": "mp", "nonnegative": False, "tol": 0.0, "backend": backend, "threads": 2}
     nothing = SparseCode(
         torch.full((SAMPLES, 3), -7, dtype=torch.int32), torch.full((SAMPLES, 3), 0.5), torch.full((SAMPLES,), 0.25)
     )
-    pursuit = RepeatedPursuit(x, nothing, Gram(atoms), **settings)
+    pursuit = RepeatedPursuit(x, nothing, Gram(atoms, products=products), **settings)
     pursuit.encode(numpy.array([], numpy.int64))
     pursuit.encode(numpy.array([66, 0, 31]))
     fresh = pursue(x, atoms, 3, **settings)
