@@ -87,6 +87,7 @@ struct GramSample : Sample {
       if ((steps - steps_at_rest) * pursuit->atoms.count > steps * steps) return false;
       compare_all();
     }
+    // The atoms before the row, since their dots come first.
     for (int i = 0; i < candidate_count && i < FETCHED; ++i)
       if (size_of(candidates[i]) >= peak - off)  // the first one's dot is likely to leave smaller ones out
         for (int64_t d = 0; d < pursuit->atoms.padded_width; d += LINE) __builtin_prefetch(atom(candidates[i]) + d);
